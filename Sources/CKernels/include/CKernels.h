@@ -4,7 +4,8 @@
 // function; the vector files compute the same sums.
 //
 // Contract (docs/determinism.md): each output element is one sum in one fixed order that depends on the layer's shape
-// and the instruction set only, never on how many rows or columns a call brings or how outputs are split among threads.
+// only, never on how many rows or columns a call brings or how outputs are split among threads. All tables give the same
+// bits: they sum in the same 16 lanes and share the elementary functions.
 // No function allocates, locks or keeps state. All matrices are row-major; `ld…` are strides in elements.
 #ifndef MARTLET_CKERNELS_H
 #define MARTLET_CKERNELS_H
@@ -85,7 +86,7 @@ typedef struct mk_kernels {
                       const float *sin);
     /// One query head over part of one KV block: adds keys k[i·stride], values v[i·stride], i in 0..<count, to the
     /// running softmax {state[0] = maximum, state[1] = sum, state[2...] = Σ weight·v [dim]}.
-    /// A fresh state is {-INFINITY, 0, 0…}.
+    /// A fresh state is {-INFINITY, 0, 0…}. `count` is at most MK_KV_BLOCK.
     void (*attend)(const float *q, const float *k, const float *v, size_t stride, size_t count, size_t dim,
                    float scale, float *state);
 
@@ -109,8 +110,18 @@ typedef struct mk_kernels {
 
 /// The table of an instruction set, or null where this build or this processor lacks it.
 const mk_kernels *mk_kernels_for(mk_isa isa);
-/// The fastest table of this processor. MARTLET_ISA=scalar|avx2|avx512|neon in the environment overrides it.
+/// The fastest table of this processor. MARTLET_ISA=scalar|avx2|avx512|neon in the environment overrides it: null if it
+/// names a set that this build or this processor lacks.
 const mk_kernels *mk_kernels_best(void);
+
+/// Tells the processor that this thread spins.
+static inline void mk_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 /// Floats that a packed weight matrix takes: outputs rounded up to MK_PANEL, times k.
 size_t mk_packed_size(size_t outputs, size_t k);
@@ -118,7 +129,8 @@ size_t mk_packed_size(size_t outputs, size_t k);
 /// zeros beyond `outputs`. `index` [k] lists source offsets in the order in which the kernel sums (tap-major).
 void mk_pack_panels(const float *w, size_t output_stride, const size_t *index, size_t outputs, size_t k, float *packed);
 
-/// Bytes of a quantised matrix [outputs, k] (k is padded to a multiple of 2·MK_GROUP inside).
+/// Bytes of a quantised matrix [outputs, k] (k is padded to a multiple of 4·MK_GROUP inside). The format is the same on
+/// every instruction set; memory aligned to 64 bytes is read fastest.
 size_t mk_quantized_size(mk_format format, size_t outputs, size_t k);
 /// Quantises rows first..<last of w [outputs, k] (float32 rows at w + (o - first)·ldw) into `out`, the whole matrix's memory.
 void mk_quantize(mk_format format, const float *w, size_t ldw, size_t outputs, size_t k, size_t first, size_t last,
