@@ -35,4 +35,12 @@ public struct WAVFormat: Equatable, Sendable {
     public var sampleRate: Int
     /// Sample frames in the file.
     public var frames: Int
+
+    /// Makes a description of `frames` sample frames of `channels` channels.
+    public init(encoding: SampleEncoding, channels: Int, sampleRate: Int, frames: Int) {
+        self.encoding = encoding
+        self.channels = channels
+        self.sampleRate = sampleRate
+        self.frames = frames
+    }
 }

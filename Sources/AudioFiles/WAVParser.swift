@@ -24,8 +24,8 @@ struct WAVParser<Source: ByteSource & ~Copyable>: ~Copyable {
         var sampleRate: Int
     }
 
-    /// From here on a 32-bit size is a writer's "not known": 0x7FFFF000 and more is what some write to pipes.
-    private let unknownSize: UInt64 = 0x7FFF_F000
+    /// From here on a 32-bit size is a writer's "not known": sox writes 0x7FFFEFFF and 0x7FFFF000 to pipes.
+    private let unknownSize: UInt64 = 0x7FFF_E000
 
     func layout() throws(AudioFileError) -> Layout {
         let riffSize = try checkMagic()
