@@ -1,0 +1,9 @@
+import ArgumentParser
+
+/// The command line's root.
+@main
+struct Martlet: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "martlet",
+        abstract: "Real-time speech with the Qwen3-TTS 12 Hz models: streaming, deterministic, on CPU and GPU.")
+}
