@@ -6,6 +6,16 @@
 const mk_kernels *mk_kernels_for(mk_isa isa) {
     switch (isa) {
     case MK_SCALAR: return &mk_scalar_kernels;
+#if defined(__x86_64__)
+    case MK_AVX2:
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &mk_avx2_kernels : NULL;
+    case MK_AVX512:
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+                && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
+            ? &mk_avx512_kernels : NULL;
+#elif defined(__aarch64__)
+    case MK_NEON: return &mk_neon_kernels;
+#endif
     default: return NULL;
     }
 }
