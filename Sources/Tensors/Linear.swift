@@ -107,8 +107,10 @@ public final class Linear: @unchecked Sendable {
                 bytes: UnsafeRawBufferPointer(
                     rebasing: view.bytes[(range.lowerBound * rowBytes)..<(range.upperBound * rowBytes)]))
             _ = part.convert(into: rows.pointer)
-            mk_quantize(
-                format.tag, rows.pointer, inputs, outputs, inputs, range.lowerBound, range.upperBound, out)
+            withExtendedLifetime(rows) {
+                mk_quantize(
+                    format.tag, rows.pointer, inputs, outputs, inputs, range.lowerBound, range.upperBound, out)
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 /// What can go wrong while tensors are read, checked or written.
-public enum TensorError: Error, Equatable, CustomStringConvertible {
+public enum TensorError: Error, Hashable, Sendable, CustomStringConvertible {
     /// A file that cannot be opened, mapped or read; `reason` is the system's own word.
     case unreadable(path: String, reason: String)
     /// A file that is not what its own header claims.

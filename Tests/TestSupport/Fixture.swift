@@ -1,3 +1,4 @@
+import Foundation
 import Tensors
 
 /// A small checkpoint with outputs of the Python reference, in `Tests/Fixtures`.
@@ -18,6 +19,12 @@ public struct Fixture: Sendable {
     /// A file of reference outputs.
     public func golden(_ name: String) throws -> SafetensorsFile {
         try SafetensorsFile(path: directory + "/golden/" + name)
+    }
+
+    /// A part of `golden/golden.json`.
+    public func decodeGolden<Value: Decodable>(_ type: Value.Type) throws -> Value {
+        let data = try Data(contentsOf: URL(fileURLWithPath: directory + "/golden/golden.json"))
+        return try JSONDecoder().decode(type, from: data)
     }
 
     /// The codec's weights.
@@ -44,4 +51,43 @@ public func maxDifference(_ a: [Float], _ b: [Float]) -> Float {
         largest = max(largest, difference)
     }
     return largest
+}
+
+/// The cases of a fixture, as `golden.json` describes them.
+public struct FixtureCases {
+    /// One case: how the reference was called and what it gave.
+    public struct Case: Decodable {
+        /// Arguments of the reference's public call.
+        public struct Arguments: Decodable {
+            public let text: String
+            public let language: String
+            public let speaker: String?
+            public let instruct: String?
+            public let non_streaming_mode: Bool?
+            public let ref_text: String?
+            public let x_vector_only_mode: Bool?
+        }
+        public let method: String
+        public let arguments: Arguments
+    }
+
+    private struct File: Decodable {
+        let cases: [String: Case]
+        let frames_requested: Int
+    }
+
+    /// By name.
+    public let cases: [String: Case]
+    /// Frames that the reference was asked for.
+    public let framesRequested: Int
+
+    /// Reads `golden/golden.json`.
+    public init(_ fixture: Fixture) throws {
+        let file = try fixture.decodeGolden(File.self)
+        cases = file.cases
+        framesRequested = file.frames_requested
+    }
+
+    /// Sorted names.
+    public var names: [String] { cases.keys.sorted() }
 }

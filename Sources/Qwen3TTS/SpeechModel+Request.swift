@@ -1,0 +1,132 @@
+import Tensors
+
+/// A request that has been checked and turned into ids: what the stages need to begin.
+public struct PreparedRequest: Sendable {
+    let seed: UInt64
+    let rules: GenerationConfiguration
+    let voice: PromptVoice
+    let clone: ClonePrompt?
+    let language: String
+    let instruction: [Int32]
+    let layout: TextLayout
+    var text: SpeechText
+    /// Tokenises text that is still to come; nil when the text is complete.
+    var openText: IncrementalTokenizer?
+    let warnings: [PromptWarning]
+
+    /// Whether enough of the text is known to assemble the prompt; more text would not change it.
+    var canBegin: Bool { text.isComplete || text.body.count >= Prompt.bodyTokensNeeded(voice: voice) }
+
+    func prompt(_ configuration: Configuration) throws(ModelError) -> Prompt {
+        try Prompt(
+            text, voice: voice, language: language, instruction: instruction, layout: layout,
+            configuration: configuration)
+    }
+}
+
+extension SpeechModel {
+    /// Checks a request. Needs no stage, so any thread may do it.
+    public func prepare(_ request: SpeechRequest) throws(ModelError) -> PreparedRequest {
+        guard request.text.utf8.count <= Self.textLimit else {
+            throw .badInput(
+                "the text has \(request.text.utf8.count) bytes, at most \(Self.textLimit) make sense; speak it in parts")
+        }
+        let rules = try request.sampling.resolved(configuration.generation)
+        let layout =
+            request.layout ?? (request.isComplete ? Prompt.defaultLayout(configuration.kind) : .streaming)
+        var openText: IncrementalTokenizer?
+        let text: SpeechText
+        if request.isComplete {
+            text = try SpeechText(
+                template: tokenizer.speechTemplate(request.text, controlTokens: request.controlTokens))
+        } else {
+            guard layout == .streaming else {
+                throw .badInput("text in pieces needs the streaming layout; the other one takes the whole text at once")
+            }
+            var incremental = IncrementalTokenizer(tokenizer, controlTokens: request.controlTokens)
+            text = SpeechText(
+                body: try incremental.append(request.text), isComplete: false, tokenizer: tokenizer)
+            openText = incremental
+        }
+        let (voice, clone) = try promptVoice(request)
+        let instruction = tokenizer.instructionTemplate(
+            request.instruction ?? "", controlTokens: request.controlTokens)
+        // A trial prompt checks voice, language, instruction and length even where the text is still to come.
+        let trial = try Prompt(
+            SpeechText(body: text.body, isComplete: true, tokenizer: tokenizer), voice: voice,
+            language: request.language, instruction: instruction, layout: layout, configuration: configuration)
+        return PreparedRequest(
+            seed: request.sampling.seed, rules: rules, voice: voice, clone: clone, language: request.language,
+            instruction: instruction, layout: layout, text: text, openText: openText, warnings: trial.warnings)
+    }
+
+    private func promptVoice(_ request: SpeechRequest) throws(ModelError) -> (PromptVoice, ClonePrompt?) {
+        switch request.voice {
+        case .named(let name): return (.named(name), nil)
+        case .standard: return (configuration.voices.first.map { .named($0) } ?? .none, nil)
+        case .clone(let prompt):
+            guard let transcript = prompt.referenceText, !prompt.codes.isEmpty else { return (.vector, prompt) }
+            let ids = tokenizer.referenceTemplate(transcript, controlTokens: request.controlTokens)
+            return (.inContext(transcript: ids, frames: prompt.codes.count / configuration.talker.codeGroups), prompt)
+        }
+    }
+
+    /// Bytes of text in one request.
+    public static let textLimit = 1 << 20
+
+    /// A new utterance. Belongs, like everything after `prepare`, to the thread that drives the model.
+    public func makeUtterance(_ prepared: PreparedRequest) -> Utterance { Utterance(prepared, model: self) }
+
+    /// Assembles and embeds the prompt of an utterance, once enough of its text is known; for in-context cloning, runs
+    /// the reference codes through the decoder.
+    func begin(_ utterance: Utterance) {
+        guard let prepared = utterance.opening, prepared.canBegin else { return }
+        utterance.opening = nil
+        guard let prompt = try? prepared.prompt(configuration) else {
+            // `prepare` has assembled the same prompt.
+            utterance.finish(.cancelled)
+            return
+        }
+        let buffer = FloatBuffer(count: prompt.rows.count * configuration.talker.shape.hidden)
+        embed(prompt.rows, clone: prepared.clone, into: buffer.pointer)
+        utterance.prompt = buffer
+        utterance.promptRows = prompt.rows.count
+        utterance.trailing = prompt.trailing
+        utterance.openText = prepared.openText
+        guard let clone = prepared.clone, case .inContext(_, let frames) = prepared.voice else { return }
+        let discarded = FloatBuffer(count: frames * samplesPerFrame)
+        withExtendedLifetime(discarded) {
+            decoder.decode([
+                .init(state: utterance.decoderState, codes: clone.codes, frames: frames, pcm: discarded.pointer)
+            ])
+        }
+    }
+
+    /// Sums text and codec parts of prompt rows into `out` [rows, hidden].
+    private func embed(_ rows: [PromptRow], clone: ClonePrompt?, into out: UnsafeMutablePointer<Float>) {
+        let width = configuration.talker.shape.hidden
+        let groups = decoder.codeGroups
+        for (index, row) in rows.enumerated() {
+            let x = out + index * width
+            switch row.codec {
+            case .none: break
+            case .token(let id): talker.codecEmbedding.copy(Int(id), to: x, compute: compute)
+            case .speakerVector: for (i, value) in (clone?.speakerVector ?? []).enumerated() { x[i] = value }
+            case .referenceFrame(let frame):
+                writeFrameEmbedding((clone?.codes ?? [])[(frame * groups)..<((frame + 1) * groups)], to: x)
+            }
+        }
+        textEmbedding.add(rows.map { textID($0.text) }, to: out)
+    }
+
+    /// The text id of a row's part, or nil for none.
+    func textID(_ part: PromptRow.TextPart) -> Int32? {
+        switch part {
+        case .none: nil
+        case .token(let id): id
+        case .pad: configuration.textPad
+        case .bos: configuration.textBOS
+        case .eos: configuration.textEOS
+        }
+    }
+}

@@ -1,0 +1,204 @@
+import Tensors
+
+/// Why an utterance ended.
+public enum FinishReason: String, Sendable, Codable, CaseIterable {
+    /// The model said that the speech is over.
+    case stop
+    /// The limit on frames was reached.
+    case length
+    /// The engine's guard found a run-away: too long for its text, silence or a loop.
+    case runaway
+    /// The caller gave up.
+    case cancelled
+    /// It took too long.
+    case timeout
+}
+
+/// How codes are chosen: the model's own rules unless the caller says otherwise.
+public struct SamplingOptions: Sendable, Equatable {
+    /// Seed of the request's random numbers.
+    public var seed: UInt64 = 0
+    /// The highest logit wins, for both the talker and the code predictor.
+    public var greedy = false
+    /// Overrides of the talker's rule.
+    public var temperature: Double?
+    /// Overrides of the talker's rule.
+    public var topK: Int?
+    /// Overrides of the talker's rule.
+    public var topP: Double?
+    /// Overrides of the code predictor's rule.
+    public var predictorTemperature: Double?
+    /// Overrides of the code predictor's rule.
+    public var predictorTopK: Int?
+    /// Overrides of the code predictor's rule.
+    public var predictorTopP: Double?
+    /// Overrides of the model's repetition penalty on code 0.
+    public var repetitionPenalty: Double?
+    /// Bound on tokens sampled by the talker; one less is the bound on frames.
+    public var maxNewTokens: Int?
+
+    /// The model's own rules with seed 0.
+    public init() {}
+
+    /// The rules that hold for a model.
+    func resolved(_ defaults: GenerationConfiguration) throws(ModelError) -> GenerationConfiguration {
+        var rules = defaults
+        func override(
+            _ rule: inout Sampler.Rule, _ temperature: Double?, _ topK: Int?, _ topP: Double?
+        ) throws(ModelError) {
+            if let temperature {
+                guard temperature >= 0, temperature <= 100 else {
+                    throw .badInput("temperature is \(temperature), expected 0 (greedy) to 100")
+                }
+                // The reference divides by the temperature; 0 is what callers write for greedy.
+                if temperature == 0 { rule.samples = false } else { rule.temperature = temperature }
+            }
+            if let topK { rule.topK = topK }
+            if let topP {
+                guard topP >= 0, topP <= 1 else { throw .badInput("top_p is \(topP), expected 0 to 1") }
+                rule.topP = topP
+            }
+            if greedy { rule.samples = false }
+        }
+        try override(&rules.talker, temperature, topK, topP)
+        try override(&rules.codePredictor, predictorTemperature, predictorTopK, predictorTopP)
+        if let repetitionPenalty {
+            guard repetitionPenalty > 0, repetitionPenalty <= 100 else {
+                throw .badInput("repetition_penalty is \(repetitionPenalty), expected more than 0, at most 100")
+            }
+            rules.repetitionPenalty = repetitionPenalty
+        }
+        if let maxNewTokens {
+            guard maxNewTokens >= 1 else { throw .badInput("max_new_tokens is \(maxNewTokens), expected at least 1") }
+            rules.maxNewTokens = maxNewTokens
+        }
+        return rules
+    }
+}
+
+/// What to speak and how.
+public struct SpeechRequest: Sendable {
+    /// Whose voice.
+    public enum Voice: Sendable {
+        /// A voice of a CustomVoice model.
+        case named(String)
+        /// A voice heard in a recording, for a Base model.
+        case clone(ClonePrompt)
+        /// The first named voice of a CustomVoice model; the described voice of a VoiceDesign model.
+        case standard
+    }
+
+    /// The text, or its beginning if more is appended later.
+    public var text: String
+    /// False if text is appended later by `Utterance.append`.
+    public var isComplete = true
+    /// Whose voice.
+    public var voice = Voice.standard
+    /// `auto` or a language of the model.
+    public var language = "auto"
+    /// Style instruction, or the description of a VoiceDesign voice.
+    public var instruction: String?
+    /// Where the text stands in the prompt; nil takes the model kind's own default, or streaming for text in pieces.
+    public var layout: TextLayout?
+    /// How codes are chosen.
+    public var sampling = SamplingOptions()
+    /// Whether spellings of control tokens in the text steer the model.
+    public var controlTokens = ControlTokens.plainText
+
+    /// A request with the defaults of the model.
+    public init(text: String) { self.text = text }
+}
+
+/// One utterance on its way: everything that differs between sessions.
+///
+/// `@unchecked Sendable`: driven by one thread at a time, the one that drives the model.
+public final class Utterance: @unchecked Sendable {
+    /// Codes of all frames so far, [frames, code groups].
+    public internal(set) var codes: [Int32] = []
+    /// Frames generated so far.
+    public internal(set) var frames = 0
+    /// Set when the utterance has ended.
+    public internal(set) var finishReason: FinishReason?
+    /// Remarks on the request, such as an instruction that this model does not take.
+    public let warnings: [String]
+    /// The seed of its random numbers.
+    public let seed: UInt64
+
+    let rules: GenerationConfiguration
+    let sampler: Sampler
+    var constraints: TalkerConstraints
+    let cache: KVCache
+    /// State of the codec decoder.
+    public let decoderState: CodecDecoder.State
+
+    /// What the prompt will be assembled from; nil once it is.
+    var opening: PreparedRequest?
+    /// Prompt rows [promptRows, hidden] and how many the talker has seen.
+    var prompt = FloatBuffer(count: 0)
+    var promptRows = 0
+    var promptDone = 0
+    /// The talker's normed hidden state and raw logits at the last position.
+    let hidden: FloatBuffer
+    let logits: FloatBuffer
+
+    /// Text still to be added, one row per frame, and how many rows were.
+    var trailing = TrailingText([], isComplete: true)
+    var trailingDone = 0
+    /// Tokenises text that is still to come, once the prompt is assembled.
+    var openText: IncrementalTokenizer?
+    /// Most positions the talker has.
+    let maxPositions: Int
+
+    init(_ prepared: PreparedRequest, model: SpeechModel) {
+        let configuration = model.configuration
+        rules = prepared.rules
+        seed = prepared.seed
+        sampler = Sampler(seed: seed)
+        constraints = TalkerConstraints(configuration.talker, repetitionPenalty: rules.repetitionPenalty)
+        cache = model.talker.makeCache()
+        decoderState = model.decoder.makeState()
+        opening = prepared
+        warnings = prepared.warnings.map(\.description)
+        maxPositions = configuration.talker.maxPositions
+        hidden = FloatBuffer(count: configuration.talker.shape.hidden)
+        logits = FloatBuffer(count: configuration.talker.vocabularySize)
+    }
+
+    /// Appends text to an utterance that was started incomplete.
+    /// - Throws: `badInput` if its text is complete already.
+    public func append(_ text: String) throws(ModelError) {
+        if var tokenizer = opening?.openText {
+            opening?.text.body += try tokenizer.append(text)
+            opening?.openText = tokenizer
+        } else if var tokenizer = openText {
+            trailing.append(try tokenizer.append(text))
+            openText = tokenizer
+        } else {
+            throw .badInput("the text of this utterance is complete already")
+        }
+    }
+
+    /// Says that no more text comes.
+    public func completeText() throws(ModelError) {
+        if var tokenizer = opening?.openText {
+            opening?.text.body += try tokenizer.finish()
+            opening?.text.isComplete = true
+            opening?.openText = nil
+        } else if var tokenizer = openText {
+            trailing.append(try tokenizer.finish())
+            trailing.finish()
+            openText = nil
+        }
+    }
+
+    /// Ends the utterance from outside.
+    public func finish(_ reason: FinishReason) {
+        if finishReason == nil { finishReason = reason }
+    }
+
+    /// The talker is about to need a text row that has not come.
+    public var isWaitingForText: Bool {
+        if let opening { return !opening.canBegin }
+        return promptDone == promptRows && trailing.part(trailingDone) == nil
+    }
+}
