@@ -25,11 +25,12 @@ extern const mk_kernels mk_neon_kernels;
 // Quantised rows are padded to whole blocks of 128 weights: 64 bytes of 4-bit codes.
 #define QUANT_BLOCK 128
 
-// 4-bit weights: code q (0…15) stands for scale·(q - 8). The kernels read it as the float 2^-126·(1 + q/16), whose bits
-// one byte shuffle can make; activations are prepared times 2^96 to stay far from both ends of the range, and a group's
-// sum starts at -1.5·Σx so that it ends as Σ(q - 8)/16·x. All factors are powers of two: no rounding.
+// 4-bit weights: code q (0…15) stands for scale·(q - 8). The kernels read it as the float 2^-126·(1 + q/16 + 7/128), whose
+// bits a shift, an or and a byte shuffle can make; activations are prepared times 2^96 to stay far from both ends of the
+// range, and a group's sum starts at -(1.5 + 7/128)·Σx so that it ends as Σ(q - 8)/16·x. Powers of two round nothing.
 #define Q4_ACTIVATION 0x1p96f
-#define Q4_START (-1.5f * 0x1p-30f)
+#define Q4_CODE(q) (0x1p-126f * (1.0f + (float)(q) / 16.0f + 7.0f / 128.0f))
+#define Q4_START (Q4_CODE(8) * -0x1p96f)
 #define Q4_RESULT 0x1p34f
 
 static inline size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }

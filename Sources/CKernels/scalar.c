@@ -135,8 +135,7 @@ static float dot_q4(const uint8_t *w, const float *x, size_t k) {
             for (size_t half = 0; half < 2; half++) {
                 size_t plane = group % 4 * 2 + half;
                 uint8_t byte = w[group / 4 * 64 + 4 * l + plane % 4];
-                float code = (float)(plane < 4 ? byte & 15 : byte >> 4);
-                sum = fmaf(0x1p-126f * (1.0f + code / 16.0f), x[16 + 16 * half + l], sum);
+                sum = fmaf(Q4_CODE(plane < 4 ? byte & 15 : byte >> 4), x[16 + 16 * half + l], sum);
             }
             lanes[l] = fmaf(from_bf16(scale), sum, lanes[l]);
         }

@@ -1,11 +1,10 @@
 // NEON: sixteen lanes are four of the thirty-two registers.
 #if defined(__aarch64__)
 
-#define BF16_OUTPUTS 4
-#define BF16_TILE_OUTPUTS 2
-#define BF16_TILE_ROWS 2
-#define QUANT_OUTPUTS 2
-#define QUANT_ROWS 4
+#define ONE_ROW_BF16 4
+#define ONE_ROW_QUANTIZED 2
+#define BF16_TILE 2, 2
+#define QUANTIZED_TILE 1, 4
 
 // Twenty-four registers of sums, four of weights.
 #define CONV_COLUMNS 6

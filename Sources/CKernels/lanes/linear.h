@@ -1,7 +1,7 @@
-// Linear layers of few rows: bound by the memory that the weights come from. One chain per (output, lane).
+// Linear layers of few rows. One row is bound by the memory that the weights come from, many rows by arithmetic.
 //
-// The including file defines the tiles: BF16_OUTPUTS × 1 for one row, BF16_TILE_OUTPUTS × BF16_TILE_ROWS for several,
-// QUANT_OUTPUTS × 1 and 1 × QUANT_ROWS for the quantised formats.
+// The including file defines the tiles (outputs × rows whose sums stay in registers): ONE_ROW_BF16 × 1 and
+// ONE_ROW_QUANTIZED × 1 for one row; BF16_TILE and QUANTIZED_TILE, each "outputs, rows", for several.
 #include "vectors.h"
 
 // Sixteen activations from i on, zeros beyond k.
@@ -34,72 +34,61 @@ static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, s
     }
 }
 
-INLINE void store_sums(const f32x16 *sum, size_t step, float factor, float *y, const size_t count) {
-    size_t i = 0;
-    UNROLL for (; i + 4 <= count; i += 4) {
-        f32x4 sums = sum_lanes_of_4(sum[i * step], sum[(i + 1) * step], sum[(i + 2) * step], sum[(i + 3) * step]);
-        sums = sums * factor;
-        memcpy(y + i, &sums, sizeof sums);
+// Several rows are taken in blocks whose activations stay in the first-level cache: of ROW_BLOCK rows and K_BLOCK terms,
+// for OUTPUT_GROUP outputs at a time, whose lanes wait in memory between blocks of k.
+#define ROW_BLOCK 8
+#define K_BLOCK 512
+#define OUTPUT_GROUP 4
+
+// How far ahead of its use the one-row case asks for a weight, in bytes.
+#define PREFETCH 8192
+
+// Results of `count` outputs of one row.
+INLINE void store_sums(const f32x16 *sums, float factor, float *y, const size_t count) {
+    size_t o = 0;
+    UNROLL for (; o + 4 <= count; o += 4) {
+        f32x4 four = sum_lanes_of_4(sums[o], sums[o + 1], sums[o + 2], sums[o + 3]) * factor;
+        memcpy(y + o, &four, sizeof four);
     }
-    UNROLL for (; i < count; i++) y[i] = sum_lanes(sum[i * step]) * factor;
+    UNROLL for (; o < count; o++) y[o] = sum_lanes(sums[o]) * factor;
 }
 
-INLINE f32x16 bf16_weights(const uint16_t *w) {
+INLINE f32x16 bf16_weights(const uint8_t *w) {
     u32x8 pairs = load_u32x8(w);
     u32x8 even = pairs << 16, odd = pairs & 0xffff0000u;
     return (f32x16)__builtin_shufflevector(even, odd, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
-INLINE void bf16_tile(const uint16_t *w, size_t k, const float *x, size_t ldx, float *y, size_t ldy, const size_t O,
+INLINE void step_bf16(const uint8_t *w, size_t row_size, const float *x, size_t ldx, f32x16 *sum, const size_t O,
                       const size_t R) {
-    f32x16 sum[16];
-    UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = 0.0f;
-    size_t whole = k / LANES * LANES;
-    for (size_t i = 0; i < whole; i += LANES) {
-        f32x16 weights[16];
-        UNROLL for (size_t o = 0; o < O; o++) weights[o] = bf16_weights(w + o * k + i);
-        UNROLL for (size_t r = 0; r < R; r++) {
-            f32x16 activations = load_f32x16(x + r * ldx + i);
-            UNROLL for (size_t o = 0; o < O; o++) sum[r * O + o] = fma16(weights[o], activations, sum[r * O + o]);
-        }
+    f32x16 weights[8];
+    UNROLL for (size_t o = 0; o < O; o++) weights[o] = bf16_weights(w + o * row_size);
+    UNROLL for (size_t r = 0; r < R; r++) {
+        f32x16 activations = load_f32x16(x + r * ldx);
+        UNROLL for (size_t o = 0; o < O; o++) sum[r * O + o] = fma16(weights[o], activations, sum[r * O + o]);
     }
-    if (whole < k) {
+}
+
+// The tile functions add the terms begin..<end of k to sum[r·O + o]; w is the first output's row.
+
+INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, f32x16 *sum,
+                      const size_t O, const size_t R) {
+    const size_t row_size = k * sizeof(uint16_t);
+    size_t i = begin;
+    for (; i + LANES <= (end < k ? end : k); i += LANES) {
+        if (R == 1) {
+            UNROLL for (size_t o = 0; o < O; o++) __builtin_prefetch(w + o * row_size + i * sizeof(uint16_t) + PREFETCH);
+        }
+        step_bf16(w + i * sizeof(uint16_t), row_size, x + i, ldx, sum, O, R);
+    }
+    if (i < end) {
+        uint8_t part[8 * LANES * sizeof(uint16_t)] = {0};
         UNROLL for (size_t o = 0; o < O; o++) {
-            uint16_t part[LANES] = {0};
-            memcpy(part, w + o * k + whole, (k - whole) * sizeof *w);
-            f32x16 weights = bf16_weights(part);
-            UNROLL for (size_t r = 0; r < R; r++) {
-                sum[r * O + o] = fma16(weights, load_f32x16(x + r * ldx + whole), sum[r * O + o]);
-            }
+            memcpy(part + o * LANES * sizeof(uint16_t), w + o * row_size + i * sizeof(uint16_t),
+                   (k - i) * sizeof(uint16_t));
         }
+        step_bf16(part, LANES * sizeof(uint16_t), x + i, ldx, sum, O, R);
     }
-    UNROLL for (size_t r = 0; r < R; r++) store_sums(sum + r * O, 1, 1.0f, y + r * ldy, O);
-}
-
-INLINE void bf16_rows(const uint16_t *w, size_t k, const float *x, size_t ldx, size_t rows, float *y, size_t ldy,
-                      const size_t O) {
-    size_t r = 0;
-    for (; r + BF16_TILE_ROWS <= rows; r += BF16_TILE_ROWS) {
-        bf16_tile(w, k, x + r * ldx, ldx, y + r * ldy, ldy, O, BF16_TILE_ROWS);
-    }
-    for (; r < rows; r++) bf16_tile(w, k, x + r * ldx, ldx, y + r * ldy, ldy, O, 1);
-}
-
-static void linear_bf16(const uint16_t *w, size_t k, size_t first, size_t last, const float *x, size_t ldx,
-                        size_t rows, float *y, size_t ldy) {
-    size_t o = first;
-    if (rows == 1) {
-        for (; o + BF16_OUTPUTS <= last; o += BF16_OUTPUTS) bf16_tile(w + o * k, k, x, ldx, y + o, ldy, BF16_OUTPUTS, 1);
-    } else {
-        for (; o + BF16_TILE_OUTPUTS <= last; o += BF16_TILE_OUTPUTS) {
-            bf16_rows(w + o * k, k, x, ldx, rows, y + o, ldy, BF16_TILE_OUTPUTS);
-        }
-    }
-    for (; o < last; o++) bf16_rows(w + o * k, k, x, ldx, rows, y + o, ldy, 1);
-}
-
-INLINE f32x16 q8_weights(const uint8_t *w) {
-    return __builtin_convertvector(__builtin_convertvector(load_i8x16(w), i32x16), f32x16);
 }
 
 INLINE float scale_at(const uint8_t *scales, size_t group) {
@@ -108,14 +97,17 @@ INLINE float scale_at(const uint8_t *scales, size_t group) {
     return from_bf16(bits);
 }
 
-INLINE void q8_tile(const uint8_t *w, size_t k, const float *x, size_t ldx, float *y, size_t ldy, const size_t O,
-                    const size_t R) {
+INLINE f32x16 q8_weights(const uint8_t *w) {
+    return __builtin_convertvector(__builtin_convertvector(load_i8x16(w), i32x16), f32x16);
+}
+
+INLINE void tile_q8(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, f32x16 *sum,
+                    const size_t O, const size_t R) {
     const size_t row_size = quantized_row(MK_Q8, k), codes = quantized_codes(MK_Q8, k);
-    f32x16 sum[16];
-    UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = 0.0f;
-    for (size_t i = 0; i < codes; i += MK_GROUP) {
+    for (size_t i = begin; i < end; i += MK_GROUP) {
         UNROLL for (size_t o = 0; o < O; o++) {
             const uint8_t *row = w + o * row_size;
+            if (R == 1) __builtin_prefetch(row + i + PREFETCH);
             f32x16 low = q8_weights(row + i), high = q8_weights(row + i + 16);
             f32x16 scale = scale_at(row + codes, i / MK_GROUP);
             UNROLL for (size_t r = 0; r < R; r++) {
@@ -125,7 +117,6 @@ INLINE void q8_tile(const uint8_t *w, size_t k, const float *x, size_t ldx, floa
             }
         }
     }
-    UNROLL for (size_t r = 0; r < R; r++) store_sums(sum + r * O, 1, 1.0f, y + r * ldy, O);
 }
 
 // In every 32-bit lane byte B moves to byte 2, the rest is zero.
@@ -135,64 +126,102 @@ INLINE void q8_tile(const uint8_t *w, size_t k, const float *x, size_t ldx, floa
     (f32x16) __builtin_shufflevector((u8x64)(codes), (u8x64)(0), Q4_FOUR_LANES(B, 0), Q4_FOUR_LANES(B, 4),             \
                                      Q4_FOUR_LANES(B, 8), Q4_FOUR_LANES(B, 12))
 
-INLINE void q4_group(f32x16 low, f32x16 high, const uint8_t *scales, size_t group, const float *x, size_t ldx,
-                     f32x16 *sum, const size_t O, const size_t R) {
-    f32x16 scale = scale_at(scales, group);
-    UNROLL for (size_t r = 0; r < R; r++) {
-        const float *activations = x + r * ldx + group * 48;
-        f32x16 partial = fma16(low, load_f32x16(activations + 16), load_f32x16(activations));
-        partial = fma16(high, load_f32x16(activations + 32), partial);
-        sum[r * O] = fma16(scale, partial, sum[r * O]);
+INLINE void group_q4(f32x16 low, f32x16 high, f32x16 scale, const float *x, size_t ldx, f32x16 *sum, const size_t O,
+                     const size_t R) {
+    UNROLL for (size_t r = 0; r < R; r++, x += ldx) {
+        f32x16 group = fma16(low, load_f32x16(x + 16), load_f32x16(x));
+        group = fma16(high, load_f32x16(x + 32), group);
+        sum[r * O] = fma16(scale, group, sum[r * O]);
     }
 }
 
-INLINE void q4_tile(const uint8_t *w, size_t k, const float *x, size_t ldx, float *y, size_t ldy, const size_t O,
-                    const size_t R) {
+INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, f32x16 *sum,
+                    const size_t O, const size_t R) {
     const size_t row_size = quantized_row(MK_Q4, k), codes = quantized_codes(MK_Q4, k);
-    f32x16 sum[16];
-    UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = 0.0f;
-    for (size_t i = 0; i < codes; i += 64) {
+    for (size_t i = begin; i < end; i += QUANT_BLOCK) {
         UNROLL for (size_t o = 0; o < O; o++) {
-            const uint8_t *row = w + o * row_size, *scales = row + codes;
-            u32x16 words = load_u32x16(row + i);
-            // Each byte becomes 1qqqq000: the lowest exponent bit, then the code.
-            u32x16 low = (words << 3 & 0x78787878u) | 0x80808080u;
-            u32x16 high = (words >> 1 & 0x78787878u) | 0x80808080u;
-            size_t group = i / 16;
-            q4_group(Q4_PLANE(low, 0), Q4_PLANE(low, 1), scales, group, x, ldx, sum + o, O, R);
-            q4_group(Q4_PLANE(low, 2), Q4_PLANE(low, 3), scales, group + 1, x, ldx, sum + o, O, R);
-            q4_group(Q4_PLANE(high, 0), Q4_PLANE(high, 1), scales, group + 2, x, ldx, sum + o, O, R);
-            q4_group(Q4_PLANE(high, 2), Q4_PLANE(high, 3), scales, group + 3, x, ldx, sum + o, O, R);
+            const uint8_t *row = w + o * row_size, *scales = row + codes + i / 16;
+            if (R == 1) __builtin_prefetch(row + i / 2 + PREFETCH);
+            // Loaded anew for each output: there are more activations than registers.
+            const float *block = x + i / 2 * 3;
+            __asm__("" : "+r"(block));
+            // Each byte becomes 1qqqq111: the lowest bit of the exponent, the code, and 7/128 that all share.
+            u32x16 words = load_u32x16(row + i / 2);
+            u32x16 low = words << 3 | 0x87878787u, high = words >> 1 | 0x87878787u;
+            group_q4(Q4_PLANE(low, 0), Q4_PLANE(low, 1), scale_at(scales, 0), block, ldx, sum + o, O, R);
+            group_q4(Q4_PLANE(low, 2), Q4_PLANE(low, 3), scale_at(scales, 1), block + 48, ldx, sum + o, O, R);
+            group_q4(Q4_PLANE(high, 0), Q4_PLANE(high, 1), scale_at(scales, 2), block + 96, ldx, sum + o, O, R);
+            group_q4(Q4_PLANE(high, 2), Q4_PLANE(high, 3), scale_at(scales, 3), block + 144, ldx, sum + o, O, R);
         }
     }
-    UNROLL for (size_t r = 0; r < R; r++) store_sums(sum + r * O, 1, Q4_RESULT, y + r * ldy, O);
 }
 
-#define DEFINE_QUANTIZED_LINEAR(name, tile, format)                                                                    \
-    static void name(const uint8_t *w, size_t k, size_t first, size_t last, const float *x, size_t ldx, size_t rows,   \
-                     float *y, size_t ldy) {                                                                           \
-        const size_t row_size = quantized_row(format, k);                                                              \
-        size_t o = first;                                                                                              \
-        for (; rows == 1 && o + QUANT_OUTPUTS <= last; o += QUANT_OUTPUTS) {                                           \
-            tile(w + o * row_size, k, x, ldx, y + o, ldy, QUANT_OUTPUTS, 1);                                           \
-        }                                                                                                              \
-        for (; o < last; o++) {                                                                                        \
-            size_t r = 0;                                                                                              \
-            for (; r + QUANT_ROWS <= rows; r += QUANT_ROWS) {                                                          \
-                tile(w + o * row_size, k, x + r * ldx, ldx, y + r * ldy + o, ldy, 1, QUANT_ROWS);                      \
+// `tile` for sums that wait in memory, at sums[r·ld + o].
+#define DEFINE_LINEAR(format_name, format, row_size, factor, one_row, tile_shape)                                      \
+    INLINE void block_##format_name(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end,  \
+                                    f32x16 *sums, size_t ld, const size_t O, const size_t R) {                         \
+        f32x16 sum[16];                                                                                                \
+        UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = sums[i / O * ld + i % O];                                   \
+        tile_##format_name(w, k, x, ldx, begin, end, sum, O, R);                                                       \
+        UNROLL for (size_t i = 0; i < O * R; i++) sums[i / O * ld + i % O] = sum[i];                                   \
+    }                                                                                                                  \
+                                                                                                                       \
+    /* N outputs for all rows, in tiles of O × R. */                                                                   \
+    INLINE void rows_##format_name(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t rows, float *y,      \
+                                   size_t ldy, const size_t N, const size_t O, const size_t R) {                       \
+        const size_t size = (row_size);                                                                                \
+        const size_t padded = round_up(k, (format) == MK_BF16 ? LANES : QUANT_BLOCK);                                  \
+        for (size_t row = 0; row < rows; row += ROW_BLOCK, x += ROW_BLOCK * ldx) {                                     \
+            const size_t count = rows - row < ROW_BLOCK ? rows - row : ROW_BLOCK;                                      \
+            f32x16 sums[ROW_BLOCK * OUTPUT_GROUP];                                                                     \
+            for (size_t i = 0; i < count * N; i++) sums[i] = 0.0f;                                                     \
+            for (size_t begin = 0; begin < padded; begin += K_BLOCK) {                                                 \
+                const size_t end = padded - begin < K_BLOCK ? padded : begin + K_BLOCK;                                \
+                size_t r = 0;                                                                                          \
+                for (; r + R <= count; r += R) {                                                                       \
+                    for (size_t o = 0; o < N; o += O) {                                                                \
+                        block_##format_name(w + o * size, k, x + r * ldx, ldx, begin, end, sums + r * N + o, N, O, R); \
+                    }                                                                                                  \
+                }                                                                                                      \
+                for (; r < count; r++) {                                                                               \
+                    for (size_t o = 0; o < N; o += O) {                                                                \
+                        block_##format_name(w + o * size, k, x + r * ldx, ldx, begin, end, sums + r * N + o, N, O, 1); \
+                    }                                                                                                  \
+                }                                                                                                      \
             }                                                                                                          \
-            for (; r < rows; r++) tile(w + o * row_size, k, x + r * ldx, ldx, y + r * ldy + o, ldy, 1, 1);             \
+            for (size_t r = 0; r < count; r++) store_sums(sums + r * N, factor, y + (row + r) * ldy, N);               \
         }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void linear_##format_name(const uint8_t *w, size_t k, size_t first, size_t last, const float *x,            \
+                                     size_t rows, float *y, size_t ldy) {                                              \
+        const size_t ldx = prepared_size(format, k), size = (row_size);                                                \
+        size_t o = first;                                                                                              \
+        if (rows == 1) {                                                                                               \
+            const size_t padded = round_up(k, (format) == MK_BF16 ? LANES : QUANT_BLOCK);                              \
+            for (; o + one_row <= last; o += one_row) {                                                                \
+                f32x16 sum[one_row];                                                                                   \
+                UNROLL for (size_t i = 0; i < one_row; i++) sum[i] = 0.0f;                                             \
+                tile_##format_name(w + o * size, k, x, ldx, 0, padded, sum, one_row, 1);                               \
+                store_sums(sum, factor, y + o, one_row);                                                               \
+            }                                                                                                          \
+        } else {                                                                                                       \
+            for (; o + OUTPUT_GROUP <= last; o += OUTPUT_GROUP) {                                                      \
+                rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, OUTPUT_GROUP, tile_shape);               \
+            }                                                                                                          \
+        }                                                                                                              \
+        for (; o < last; o++) rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, 1, 1, 1);                  \
     }
-DEFINE_QUANTIZED_LINEAR(linear_q8, q8_tile, MK_Q8)
-DEFINE_QUANTIZED_LINEAR(linear_q4, q4_tile, MK_Q4)
+
+DEFINE_LINEAR(bf16, MK_BF16, k * sizeof(uint16_t), 1.0f, ONE_ROW_BF16, BF16_TILE)
+DEFINE_LINEAR(q8, MK_Q8, quantized_row(MK_Q8, k), 1.0f, ONE_ROW_QUANTIZED, QUANTIZED_TILE)
+DEFINE_LINEAR(q4, MK_Q4, quantized_row(MK_Q4, k), Q4_RESULT, ONE_ROW_QUANTIZED, QUANTIZED_TILE)
 
 static void linear(mk_format format, const void *w, size_t k, size_t first, size_t last, const float *prepared,
                    size_t rows, float *y, size_t ldy) {
-    const size_t ldx = prepared_size(format, k);
     switch (format) {
-    case MK_Q8: linear_q8(w, k, first, last, prepared, ldx, rows, y, ldy); break;
-    case MK_Q4: linear_q4(w, k, first, last, prepared, ldx, rows, y, ldy); break;
-    default: linear_bf16(w, k, first, last, prepared, ldx, rows, y, ldy); break;
+    case MK_Q8: linear_q8(w, k, first, last, prepared, rows, y, ldy); break;
+    case MK_Q4: linear_q4(w, k, first, last, prepared, rows, y, ldy); break;
+    default: linear_bf16(w, k, first, last, prepared, rows, y, ldy); break;
     }
 }

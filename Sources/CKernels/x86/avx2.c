@@ -4,11 +4,10 @@
 
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 
-#define BF16_OUTPUTS 4
-#define BF16_TILE_OUTPUTS 2
-#define BF16_TILE_ROWS 2
-#define QUANT_OUTPUTS 2
-#define QUANT_ROWS 4
+#define ONE_ROW_BF16 4
+#define ONE_ROW_QUANTIZED 2
+#define BF16_TILE 2, 2
+#define QUANTIZED_TILE 1, 4
 
 // Twelve registers of sums, two of weights, one of activations.
 #define CONV_COLUMNS 6

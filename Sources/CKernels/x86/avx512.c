@@ -4,11 +4,10 @@
 
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma"))), apply_to = function)
 
-#define BF16_OUTPUTS 8
-#define BF16_TILE_OUTPUTS 4
-#define BF16_TILE_ROWS 4
-#define QUANT_OUTPUTS 4
-#define QUANT_ROWS 8
+#define ONE_ROW_BF16 8
+#define ONE_ROW_QUANTIZED 4
+#define BF16_TILE 4, 4
+#define QUANTIZED_TILE 1, 8
 
 // Up to twenty-four registers of sums.
 #define CONV_COLUMNS 12
