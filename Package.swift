@@ -14,7 +14,10 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.80.0"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.24.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.6.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.5.0"),
     ],
     targets: [
@@ -30,13 +33,30 @@ let package = Package(
             ], swiftSettings: strict),
         .target(
             name: "SpeechEngine",
-            dependencies: ["Qwen3TTS", .product(name: "Crypto", package: "swift-crypto")], swiftSettings: strict),
+            dependencies: ["Qwen3TTS", "AudioFiles", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: strict),
         .target(
-            name: "Experiments", dependencies: ["SpeechEngine", "Qwen3TTS", "Tensors"], swiftSettings: strict),
+            name: "Experiments", dependencies: ["SpeechEngine", "Qwen3TTS", "Tensors", "AudioFiles", "CKernels"],
+            swiftSettings: strict),
+        .target(
+            name: "SpeechServer",
+            dependencies: [
+                "SpeechEngine", "Qwen3TTS", "AudioFiles",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdTLS", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOWebSocket", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ], swiftSettings: strict),
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "SpeechEngine", "Experiments", "AudioFiles", "ModelHub",
+                "SpeechEngine", "SpeechServer", "Experiments", "AudioFiles", "ModelHub", "Qwen3TTS", "Tensors",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: strict),
         .target(
@@ -51,6 +71,13 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "SpeechEngineTests", dependencies: ["SpeechEngine", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "ExperimentsTests", dependencies: ["Experiments", "SpeechEngine", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "SpeechServerTests",
+            dependencies: ["SpeechServer", "TestSupport", .product(name: "AsyncHTTPClient", package: "async-http-client")],
+            swiftSettings: strict),
         .testTarget(name: "EndToEndTests", dependencies: ["martlet", "TestSupport"], swiftSettings: strict),
     ],
     cLanguageStandard: .c17

@@ -2,7 +2,8 @@ import Tensors
 
 /// A request that has been checked and turned into ids: what the stages need to begin.
 public struct PreparedRequest: Sendable {
-    let seed: UInt64
+    /// Seed of its random numbers.
+    public let seed: UInt64
     let rules: GenerationConfiguration
     let voice: PromptVoice
     let clone: ClonePrompt?
@@ -13,6 +14,11 @@ public struct PreparedRequest: Sendable {
     /// Tokenises text that is still to come; nil when the text is complete.
     var openText: IncrementalTokenizer?
     let warnings: [PromptWarning]
+
+    /// Most frames that it can have.
+    public var maxFrames: Int { rules.maxNewTokens - 1 }
+    /// Whether no text is still to come.
+    public var isComplete: Bool { openText == nil }
 
     /// Whether enough of the text is known to assemble the prompt; more text would not change it.
     var canBegin: Bool { text.isComplete || text.body.count >= Prompt.bodyTokensNeeded(voice: voice) }

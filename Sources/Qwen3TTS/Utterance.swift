@@ -148,6 +148,7 @@ public final class Utterance: @unchecked Sendable {
     var openText: IncrementalTokenizer?
     /// Most positions the talker has.
     let maxPositions: Int
+    private var textTokenCount: Int
 
     init(_ prepared: PreparedRequest, model: SpeechModel) {
         let configuration = model.configuration
@@ -158,6 +159,7 @@ public final class Utterance: @unchecked Sendable {
         cache = model.talker.makeCache()
         decoderState = model.decoder.makeState()
         opening = prepared
+        textTokenCount = prepared.text.body.count
         warnings = prepared.warnings.map(\.description)
         maxPositions = configuration.talker.maxPositions
         hidden = FloatBuffer(count: configuration.talker.shape.hidden)
@@ -168,10 +170,14 @@ public final class Utterance: @unchecked Sendable {
     /// - Throws: `badInput` if its text is complete already.
     public func append(_ text: String) throws(ModelError) {
         if var tokenizer = opening?.openText {
-            opening?.text.body += try tokenizer.append(text)
+            let ids = try tokenizer.append(text)
+            textTokenCount += ids.count
+            opening?.text.body += ids
             opening?.openText = tokenizer
         } else if var tokenizer = openText {
-            trailing.append(try tokenizer.append(text))
+            let ids = try tokenizer.append(text)
+            textTokenCount += ids.count
+            trailing.append(ids)
             openText = tokenizer
         } else {
             throw .badInput("the text of this utterance is complete already")
@@ -181,14 +187,28 @@ public final class Utterance: @unchecked Sendable {
     /// Says that no more text comes.
     public func completeText() throws(ModelError) {
         if var tokenizer = opening?.openText {
-            opening?.text.body += try tokenizer.finish()
+            let ids = try tokenizer.finish()
+            textTokenCount += ids.count
+            opening?.text.body += ids
             opening?.text.isComplete = true
             opening?.openText = nil
         } else if var tokenizer = openText {
-            trailing.append(try tokenizer.finish())
+            let ids = try tokenizer.finish()
+            textTokenCount += ids.count
+            trailing.append(ids)
             trailing.finish()
             openText = nil
         }
+    }
+
+    /// Tokens of its text; nil while more may come.
+    public var textTokens: Int? { opening?.openText == nil && openText == nil ? textTokenCount : nil }
+
+    /// Ends the utterance as a run-away after its first `count` frames.
+    public func truncate(frames count: Int) {
+        codes.removeLast((frames - count) * (codes.count / max(frames, 1)))
+        frames = count
+        finishReason = .runaway
     }
 
     /// Ends the utterance from outside.

@@ -1,4 +1,4 @@
-public import Crypto
+import Crypto
 
 /// What a request produced, in two hashes: equal fingerprints mean equal codes and equal samples, bit for bit.
 public struct Fingerprint: Sendable, Equatable, Codable {

@@ -1,0 +1,55 @@
+public import Qwen3TTS
+import Synchronization
+
+import class Foundation.Thread
+
+/// Speaks many utterances at once on one model: joins, steps, packets, cancels.
+///
+/// One thread of its own drives the model. Between two rounds it takes new utterances, text, cancels and departures.
+public final class SpeechEngine: Sendable {
+    /// The model it speaks with.
+    public let model: SpeechModel
+    private let inbox: Inbox
+    private let nextID = Atomic<UInt64>(1)
+
+    /// Starts the engine's thread.
+    public init(model: SpeechModel, options: EngineOptions = EngineOptions()) {
+        self.model = model
+        let inbox = Inbox(maxQueued: options.maxQueued)
+        self.inbox = inbox
+        let thread = Thread {
+            var driver = Driver(model: model, options: options, inbox: inbox)
+            driver.run()
+        }
+        thread.name = "martlet-engine"
+        thread.stackSize = 8 << 20
+        thread.start()
+    }
+
+    deinit { inbox.stop() }
+
+    /// Starts an utterance.
+    /// - Throws: `request` for whatever is wrong with it, `busy` or `draining`; nothing has started then.
+    public func speak(_ request: SpeechRequest, packets: PacketPolicy = .growing) throws(EngineError) -> SpeechStream {
+        let prepared: PreparedRequest
+        do throws(ModelError) {
+            if case .fixed(let count) = packets, count < 1 {
+                throw .badInput("the packet size is \(count), expected at least 1 frame")
+            }
+            prepared = try model.prepare(request)
+        } catch {
+            throw .request(error)
+        }
+        let stream = SpeechStream(
+            id: nextID.wrappingAdd(1, ordering: .relaxed).oldValue, wakeEngine: { [inbox] in inbox.wake() })
+        try inbox.add(
+            Arrival(parts: [prepared], stream: WeakStream(stream), packets: packets, submitted: ContinuousClock.now))
+        return stream
+    }
+
+    /// Takes no new requests from now on; returns when all that were taken have ended.
+    public func drain() async { await inbox.drain() }
+
+    /// What the engine has done and does.
+    public var statistics: EngineStatistics { inbox.statistics }
+}

@@ -1,0 +1,163 @@
+public import Qwen3TTS
+import Synchronization
+
+/// Audio of consecutive codec frames of one utterance.
+public struct SpeechPacket: Sendable {
+    /// Which frames, counted from 0.
+    public let frames: Range<Int>
+    /// Their codes, [frames, code groups].
+    public let codes: [Int32]
+    /// Samples in -1…1, [frames · samples per frame].
+    public let samples: [Float]
+    /// The same samples as 16-bit little-endian PCM: the bytes that fingerprints are taken of.
+    public let pcm: [UInt8]
+}
+
+/// What is known when an utterance has ended.
+public struct SpeechSummary: Sendable, Codable, Equatable {
+    /// Why it ended.
+    public let finishReason: FinishReason
+    /// Frames generated.
+    public let frames: Int
+    /// Seconds of audio.
+    public let seconds: Double
+    /// The seed that reproduces it.
+    public let seed: UInt64
+    /// Hashes of its codes and PCM.
+    public let fingerprint: Fingerprint
+    /// Seconds from submission to the first packet; nil if there was none.
+    public let firstAudio: Double?
+    /// Seconds from submission to the end.
+    public let elapsed: Double
+    /// Time spent per stage in rounds that this utterance took part in.
+    public let stages: StageTimes
+    /// Packets that came after the audio before them would have been played.
+    public let underruns: Int
+    /// Remarks on the request.
+    public let warnings: [String]
+
+    /// Computing time by speaking time: below 1 is faster than real time.
+    public var realTimeFactor: Double { seconds > 0 ? elapsed / seconds : 0 }
+}
+
+/// What a stream brings: packets, then one end.
+public enum SpeechEvent: Sendable {
+    /// Audio.
+    case packet(SpeechPacket)
+    /// The end; nothing follows.
+    case end(SpeechSummary)
+}
+
+/// The audio of one utterance while it is made, and the way to steer it.
+///
+/// Packets wait in a bounded queue: when the reader is far behind, the engine stops stepping this utterance until it
+/// reads on. Dropping the stream cancels the utterance.
+public final class SpeechStream: AsyncSequence, Sendable {
+    public typealias Element = SpeechEvent
+
+    /// A number of its own in this engine.
+    public let id: UInt64
+    private let state = Mutex(State())
+    private let wakeEngine: @Sendable () -> Void
+
+    private struct State {
+        var events: [SpeechEvent] = []
+        var unreadFrames = 0
+        var readCount = 0
+        var ended = false
+        var cancelled = false
+        var reader: CheckedContinuation<SpeechEvent?, Never>?
+        var text: [String] = []
+        var textComplete = false
+    }
+
+    init(id: UInt64, wakeEngine: @escaping @Sendable () -> Void) {
+        self.id = id
+        self.wakeEngine = wakeEngine
+    }
+
+    deinit { cancel() }
+
+    /// Appends text to an utterance that was started incomplete.
+    public func append(_ text: String) {
+        state.withLock { $0.text.append(text) }
+        wakeEngine()
+    }
+
+    /// Says that no more text comes.
+    public func completeText() {
+        state.withLock { $0.textComplete = true }
+        wakeEngine()
+    }
+
+    /// Ends the utterance within one frame. Events that are queued can still be read.
+    public func cancel() {
+        state.withLock { $0.cancelled = true }
+        wakeEngine()
+    }
+
+    /// Reads events in order.
+    public struct Iterator: AsyncIteratorProtocol {
+        let stream: SpeechStream
+
+        public mutating func next() async -> SpeechEvent? { await stream.next() }
+    }
+
+    public func makeAsyncIterator() -> Iterator { Iterator(stream: self) }
+
+    private func next() async -> SpeechEvent? {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let ready: SpeechEvent?? = state.withLock { state in
+                    if !state.events.isEmpty {
+                        let event = state.events.removeFirst()
+                        state.readCount += 1
+                        if case .packet(let packet) = event { state.unreadFrames -= packet.frames.count }
+                        return event
+                    }
+                    if state.ended { return .some(nil) }
+                    state.reader = continuation
+                    return nil
+                }
+                if let ready {
+                    continuation.resume(returning: ready)
+                    wakeEngine()
+                }
+            }
+        } onCancel: {
+            cancel()
+        }
+    }
+
+    // MARK: The engine's side
+
+    /// Frames delivered and not yet read.
+    var unreadFrames: Int { state.withLock { $0.unreadFrames } }
+
+    /// Events read so far.
+    var readCount: Int { state.withLock { $0.readCount } }
+
+    var isCancelled: Bool { state.withLock { $0.cancelled } }
+
+    /// Text that arrived since the last call, and whether it is now complete.
+    func takeText() -> (pieces: [String], isComplete: Bool) {
+        state.withLock { state in
+            defer { state.text = [] }
+            return (state.text, state.textComplete)
+        }
+    }
+
+    func deliver(_ event: SpeechEvent) {
+        let reader = state.withLock { state -> CheckedContinuation<SpeechEvent?, Never>? in
+            if case .end = event { state.ended = true }
+            if let reader = state.reader {
+                state.reader = nil
+                return reader
+            }
+            if case .packet(let packet) = event { state.unreadFrames += packet.frames.count }
+            state.events.append(event)
+            return nil
+        }
+        reader?.resume(returning: event)
+    }
+}
