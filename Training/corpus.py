@@ -13,6 +13,8 @@ import re
 import random
 from pathlib import Path
 
+from normalise import normalise
+
 ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
         "seventeen eighteen nineteen").split()
 TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
@@ -255,9 +257,9 @@ class Templates:
             w = [r.choice(self.lexicon) for _ in range(r.randrange(2, 7))]
             return cap(", ".join(w)) + "."
         if kind == 27:
-            return self.digits()
+            return self.digits() if r.random() < 0.3 else normalise(self.digits())
         if kind == 28:
-            return cap(f"the {r.choice(self.lexicon)} of the {r.choice(self.lexicon)} {c(VERBS)} {c(THINGS)}.")
+            return self.spelled() if r.random() < 0.5 else cap(f"the {r.choice(self.lexicon)} of the {r.choice(self.lexicon)} {c(VERBS)} {c(THINGS)}.")
         return f"{self.r.choice(self.proper)}, {self.r.choice(self.proper)}, and {self.name()}."
 
 

@@ -1,6 +1,6 @@
 """Encodes all speech shards with the trained codec.
 
-    encode.py --speech FOLDER --codec codec.pt --out codes.npz [--heldout heldout.npz]
+    encode.py --speech FOLDER --codec codec.pt --out codes.npz
 
 codes.npz: codes uint16 [frames, 16], frames int32 [utterances], text int32 [utterances], voice uint8 [utterances].
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,44 +25,45 @@ def load_codec(path: Path, device):
 
 
 @torch.no_grad()
-def encode_all(codec, speech: Path, seconds=1e9, budget=6000):
-    """Batches of utterances of similar length, `budget` frames each. The encoder is causal: padding changes nothing."""
-    device = next(codec.parameters()).device
-    begin, codes, frames, text, voice = time.time(), [], [], [], []
-    names = list(configs.SPEAKERS)
-    for path in sorted(speech.glob("[a-z]*.npz"), key=lambda p: p.name[-9:]):
-        if time.time() - begin > seconds:
-            break
-        with np.load(path) as z:
-            pcm, n, t = torch.from_numpy(z["pcm"]).to(device), z["frames"], z["text"]
-        start = np.concatenate([[0], np.cumsum(n)[:-1]])
-        rows = torch.zeros(int(n.sum()), 16, dtype=torch.int16, device=device)
-        order = np.argsort(n)
-        i = 0
-        while i < len(order):
-            k = i
-            while k < len(order) and n[order[k]] * (k - i + 1) <= budget:
-                k += 1
-            k = max(k, i + 1)
-            group = order[i:k]
-            width = -(-int(n[group].max()) // 16) * 16
-            at = torch.from_numpy(start[group]).to(device)
-            size = torch.from_numpy(n[group].astype(np.int64)).to(device)
-            j = torch.arange(width * 1920, device=device)
-            wav = pcm[(at[:, None] * 1920 + j).clamp(max=len(pcm) - 1)].float() / 32768
-            wav = wav * (j[None] < size[:, None] * 1920)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                h = codec.encoder(wav)
-            c = codec.quantizer(h)[1]
-            f = torch.arange(width, device=device)
-            keep = f[None] < size[:, None]
-            rows[(at[:, None] + f)[keep]] = c[keep].to(torch.int16)
-            i = k
-        codes.append(rows.cpu().numpy().astype(np.uint16))
-        frames.append(n), text.append(t)
-        voice.append(np.full(len(n), names.index(path.name.rsplit("-", 1)[0]), np.uint8))
-    return dict(codes=np.concatenate(codes), frames=np.concatenate(frames), text=np.concatenate(text),
-                voice=np.concatenate(voice))
+def encode_utterances(codec, pcm, start, frames, budget=6000):
+    """Codes uint16 [frames, 16] of the utterances that start at the samples `start` of pcm (int16, on the device).
+
+    In batches of similar length, `budget` frames each. The encoder is causal: what follows an utterance changes
+    nothing in it."""
+    device, torch.backends.cudnn.benchmark = pcm.device, False
+    first = np.concatenate([[0], np.cumsum(frames)[:-1]]).astype(np.int64)
+    rows = torch.zeros(int(frames.sum()), 16, dtype=torch.int16, device=device)
+    order = np.argsort(frames, kind="stable")
+    i = 0
+    while i < len(order):
+        width = -(-int(frames[order[i]]) // 8) * 8
+        k = i + 1
+        while k < len(order) and frames[order[k]] <= width and width * (k - i + 1) <= budget:
+            k += 1
+        group = order[i:k]
+        at, size, to = (torch.from_numpy(np.asarray(v, np.int64)).to(device)
+                        for v in (start[group], frames[group], first[group]))
+        j = torch.arange(width * 1920, device=device)
+        wav = pcm[(at[:, None] + j).clamp(max=len(pcm) - 1)].float() / 32768
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            h = codec.encoder(wav)
+        c = codec.quantizer(h)[1]
+        f = torch.arange(width, device=device)
+        keep = f[None] < size[:, None]
+        rows[(to[:, None] + f)[keep]] = c[keep].to(torch.int16)
+        i = k
+    return rows.cpu().numpy().astype(np.uint16)
+
+
+def summary(d) -> str:
+    hours = [float(d["frames"][d["voice"] == v].sum()) * 0.08 / 3600 for v in range(len(configs.SPEAKERS))]
+    used = [len(np.unique(d["codes"][:, i])) for i in range(16)]
+    return f"{len(d['frames'])} utterances, hours a voice {[round(h, 2) for h in hours]}, entries used {used},"
+
+
+def read_shard(path: Path):
+    with np.load(path) as z:
+        return path.name.rsplit("-", 1)[0], z["pcm"], z["frames"], z["text"]
 
 
 def main():
@@ -69,17 +71,21 @@ def main():
     ap.add_argument("--speech", type=Path, required=True)
     ap.add_argument("--codec", type=Path, required=True)
     ap.add_argument("--out", type=Path, required=True)
-    ap.add_argument("--seconds", type=float, default=1e9)
     a = ap.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     begin = time.time()
-    d = encode_all(load_codec(a.codec, device), a.speech, a.seconds)
+    codec, parts = load_codec(a.codec, device), dict(codes=[], frames=[], text=[], voice=[])
+    paths = sorted(a.speech.glob("[a-z]*.npz"))
+    with ThreadPoolExecutor(8) as pool:
+        for voice, pcm, frames, text in (r for i in range(0, len(paths), 8) for r in pool.map(read_shard, paths[i:i + 8])):
+            start = 1920 * np.concatenate([[0], np.cumsum(frames)[:-1]]).astype(np.int64)
+            parts["codes"].append(encode_utterances(codec, torch.from_numpy(pcm).to(device), start, frames))
+            parts["frames"].append(frames), parts["text"].append(text)
+            parts["voice"].append(np.full(len(frames), list(configs.SPEAKERS).index(voice), np.uint8))
+    d = {k: np.concatenate(v) for k, v in parts.items()}
     np.savez(a.out, **d)
-    hours = [float(d["frames"][d["voice"] == v].sum()) * 0.08 / 3600 for v in range(5)]
-    used = [len(np.unique(d["codes"][:, i])) for i in range(16)]
-    print(f"{len(d['frames'])} utterances, hours a voice {[round(h, 2) for h in hours]}, entries used {used}, "
-          f"{time.time() - begin:.0f} s", flush=True)
+    print(summary(d), f"{time.time() - begin:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

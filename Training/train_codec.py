@@ -1,11 +1,13 @@
 """Trains the codec.
 
-    train_codec.py --speech FOLDER --out codec.pt --seconds 540 [--resume codec.pt] [--start 0.0] [--stop 1.0]
+    train_codec.py --speech FOLDER --out codec.pt --seconds 540 [--codes codes.npz]
+        [--resume codec.pt] [--start 0.0] [--stop 1.0] [--decoder-only]
 
-The schedule runs over a share of one whole training from 0 to 1 (--start, --stop), so a training can be split over
+Shards that appear while it runs are taken in, so the speech can still be in the making. The schedule runs over a share of one whole training from 0 to 1 (--start, --stop), so a training can be split over
 several runs: up to 0.04 without quantiser, then with it, from --adversary on against the discriminators; the
-learning rate falls along a cosine. Losses are printed every 100 steps. The checkpoint holds float16 weights of the
-moving average (--out) and, next to it, what a later run needs (--out with .state).
+learning rate falls along a cosine. Losses are printed every 200 steps. The checkpoint holds float16 weights of the
+moving average (--out) and, next to it, what a later run needs (--out with .state). --codes encodes all speech at the
+end, as encode.py does. --decoder-only leaves encoder and codebooks as they are: codes made before stay valid.
 """
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -22,6 +25,7 @@ import adversary
 import codec as codec_module
 import configs
 from data import Speech
+from encode import encode_utterances, summary
 
 PHONES = 41
 
@@ -35,12 +39,17 @@ class Trainer:
         self.mel = adversary.MelLoss().to(device)
         tensor_lr = lambda v: torch.tensor(v, device=device) if device.type == "cuda" else v
         fused = dict(fused=True, capturable=True) if device.type == "cuda" else {}
-        self.params = list(self.codec.parameters()) + list(self.phone_head.parameters())
+        self.params = list(self.codec.decoder.parameters()) if a.decoder_only else \
+            list(self.codec.parameters()) + list(self.phone_head.parameters())
+        for p in self.codec.parameters():
+            p.requires_grad_(False)
+        for p in self.params:
+            p.requires_grad_(True)
         self.opt = torch.optim.AdamW(self.params, lr=tensor_lr(0.0), betas=(0.8, 0.99), weight_decay=1e-3, **fused)
         self.judge_opt = torch.optim.AdamW(self.judge.parameters(), lr=tensor_lr(0.0), betas=(0.8, 0.99),
                                            weight_decay=1e-3, **fused)
         self.average = {k: v.detach().clone().float() for k, v in self.codec.state_dict().items()}
-        self.static, self.graphs, self.out = {}, {}, {}
+        self.static, self.graphs, self.pool = {}, {}, None
         self.seen = None
 
     def autocast(self):
@@ -51,7 +60,7 @@ class Trainer:
         c = self.codec
         with self.autocast():
             h = c.encoder(wav)
-            z, _, commit, semantic, seen = c.quantizer(h, quantize, train=quantize)
+            z, _, commit, semantic, seen = c.quantizer(h, quantize, train=quantize and not self.a.decoder_only)
             y = c.decoder(z)
         logits = self.phone_head(semantic).view(*phones.shape, PHONES)
         phone = F.cross_entropy(logits.flatten(0, 2), phones.flatten(), ignore_index=-1)
@@ -76,15 +85,17 @@ class Trainer:
                 with torch.no_grad():
                     r = self.judge(real)
                 adv, feat = adversary.deceive_loss(r, self.judge(fake))
-        total = self.a.mel * mel + self.a.commit * commit + self.a.phone * phone + adv + self.a.feat * feat
+        total = self.a.mel * mel + adv + self.a.feat * feat
+        if not self.a.decoder_only:
+            total = total + self.a.commit * commit + self.a.phone * phone
         total.backward()
         nn.utils.clip_grad_norm_(self.params, self.a.clip)
         self.opt.step()
         self.opt.zero_grad(set_to_none=False)
         if seen is not None:
             self.seen = seen
-        return torch.stack([mel.detach(), commit.detach().float(), phone.detach(), judge.detach(), adv.detach(),
-                            feat.detach() if adversarial else zero])
+        return torch.stack([torch.as_tensor(v, device=self.device).detach().float()
+                            for v in (mel, commit, phone, judge, adv, feat)])
 
     def run(self, wav, phones, quantize, adversarial):
         """`step` through a CUDA graph for each kind of step."""
@@ -101,9 +112,12 @@ class Trainer:
                     self.step(*self.static[key], quantize, adversarial)
             torch.cuda.current_stream().wait_stream(s)
             g = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(g):
+            # one pool for all graphs: only one replays at a time, and nothing in it outlives a replay but `out`, `seen`
+            self.pool = self.pool or torch.cuda.graph_pool_handle()
+            with torch.cuda.graph(g, pool=self.pool):
                 out = self.step(*self.static[key], quantize, adversarial)
             self.graphs[key] = (g, out, self.seen)
+            torch.cuda.empty_cache()
             self.lock.release()
         g, out, self.seen = self.graphs[key]
         self.static[key][0].copy_(wav), self.static[key][1].copy_(phones)
@@ -156,7 +170,9 @@ def main():
     ap.add_argument("--phone", type=float, default=2.0)
     ap.add_argument("--feat", type=float, default=0.6)
     ap.add_argument("--clip", type=float, default=20.0)
-    ap.add_argument("--hours", type=float, default=110, help="room for speech on the device")
+    ap.add_argument("--hours", type=float, default=130, help="room for speech on the device")
+    ap.add_argument("--codes", type=Path)
+    ap.add_argument("--decoder-only", action="store_true")
     ap.add_argument("--graph", type=int, default=1)
     ap.add_argument("--compile", type=int, default=1)
     ap.add_argument("--max-steps", type=int, default=10**9)
@@ -180,7 +196,15 @@ def main():
         t.load(a.resume)
     gen = torch.Generator(device=device).manual_seed(2)
     initialised, switched = bool(a.resume), None
-    step, log, mark = 0, [], time.time()
+    step, log, mark, saved = 0, [], time.time(), time.time()
+    sizes = ((a.batch, a.frames), (a.long_batch, a.long_frames))
+    if device.type == "cuda":  # all kinds of steps once, at learning rate 0: what fails fails now
+        kinds = [(True, True)] if initialised and a.start >= a.adversary else [(False, False), (True, False), (True, True)]
+        for quantize, adversarial in kinds:
+            for size in sizes:
+                t.run(*speech.crops(*size, gen), quantize, adversarial)
+        torch.cuda.synchronize()
+        print(f"ready: {time.time() - begin:.1f} s, {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
     print(f"start: {time.time() - begin:.1f} s, {speech.used / 24000 / 3600:.2f} h of speech", flush=True)
     while step < a.max_steps:
         share = (time.time() - begin) / a.seconds
@@ -207,9 +231,9 @@ def main():
                 else:
                     group["lr"] = v
         long = step % 5 == 4
-        wav, phones = speech.crops(*((a.long_batch, a.long_frames) if long else (a.batch, a.frames)), gen)
+        wav, phones = speech.crops(*sizes[long], gen)
         losses = t.run(wav, phones, quantize, adversarial)
-        if quantize and step % 25 == 0 and at < 0.85 and t.seen:
+        if quantize and step % 25 == 0 and at < 0.85 and t.seen and not a.decoder_only:
             t.codec.quantizer.first.revive(t.seen[0])
             t.codec.quantizer.rest.revive(t.seen[1])
         if step % 4 == 0:
@@ -224,10 +248,25 @@ def main():
                   f"{m[2]:.3f} judge {m[3]:.3f} adv {m[4]:.3f} feat {m[5]:.3f}  entries used {used[0]:.2f} {used[1]:.2f}  "
                   f"{speech.used / 24000 / 3600:.1f} h", flush=True)
             log, mark = [], time.time()
+        if time.time() - saved > 120:
+            t.save(a.out)
+            saved = time.time()
     speech.stop.set()
     t.save(a.out)
     extra = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
     print(f"saved after {step} steps, {time.time() - begin:.0f} s{extra}", flush=True)
+    if a.codes:
+        t.graphs.clear()
+        t.codec.load_state_dict({k: v.half().float() for k, v in t.average.items()})
+        frames = np.concatenate(speech.frames)
+        codes = encode_utterances(t.codec.eval(), speech.pcm, np.concatenate(speech.starts), frames)
+        voice = np.concatenate([np.full(len(f), list(configs.SPEAKERS).index(v), np.uint8)
+                                for f, v in zip(speech.frames, speech.voice)])
+        d = dict(codes=codes, frames=frames, text=np.concatenate(speech.text), voice=voice)
+        tmp = a.codes.with_name("partial-" + a.codes.name)
+        np.savez(tmp, **d)
+        tmp.rename(a.codes)
+        print(summary(d), f"{time.time() - begin:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Trains the talker and the code predictor on encoded speech.
 
     train_talker.py --codes codes.npz --text FOLDER/train.txt --tokens FOLDER --out talker.pt --seconds 500
-        [--resume talker.pt] [--start 0.0] [--stop 1.0]
+        [--speech FOLDER] [--resume talker.pt] [--start 0.0] [--stop 1.0]
+
+With --speech the program may be started before codes.npz exists: it takes texts and lengths from the shards, lays
+everything out, compiles, and then waits for the codes. --seconds counts from there.
 
 Utterances are packed into rows of 256 positions. Each is laid out as the non-streaming or the streaming text layout
 (half and half), with the language tag or without (half and half), with the exact tokenisation or one with skipped
@@ -11,6 +14,7 @@ input codes are replaced at random, so that generation survives its own slips.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import threading
 import time
@@ -143,6 +147,30 @@ class Rows:
         return fill(text), fill(codec), fill(frame), fill(target), torch.where(none, 0, pos)
 
 
+def listed(folder: Path):
+    """frames, text and voice of all shards, and room for their codes."""
+    frames, text, voice = [], [], []
+    for path in sorted(folder.glob("[a-z]*.npz")):
+        with np.load(path) as z:
+            frames.append(z["frames"]), text.append(z["text"])
+        voice.append(np.full(len(frames[-1]), list(configs.SPEAKERS).index(path.name.rsplit("-", 1)[0]), np.uint8))
+    d = dict(frames=np.concatenate(frames), text=np.concatenate(text), voice=np.concatenate(voice))
+    return dict(d, codes=np.zeros((int(d["frames"].sum()), 16), np.uint16))
+
+
+def take_codes(d, data):
+    """The codes of d's utterances, in d's order, out of `data`, which may hold more."""
+    key = lambda x: x["voice"].astype(np.int64) << 32 | x["text"]
+    first = np.concatenate([[0], np.cumsum(data["frames"])[:-1]])
+    order = np.argsort(key(data))
+    at = np.searchsorted(key(data)[order], key(d))
+    found = order[np.minimum(at, len(order) - 1)]
+    if not (np.array_equal(key(data)[found], key(d)) and np.array_equal(data["frames"][found], d["frames"])):
+        raise SystemExit("the codes are of other speech: run without --speech")
+    within = np.arange(d["frames"].sum()) - np.repeat(np.cumsum(d["frames"]) - d["frames"], d["frames"])
+    return data["codes"][np.repeat(first[found], d["frames"]) + within]
+
+
 class Trainer:
     def __init__(self, a, rows: Rows, text_vocab, device):
         self.a, self.rows, self.device = a, rows, device
@@ -241,6 +269,15 @@ class Trainer:
         self.graph.replay()
         return self.result
 
+    def warm_up(self, src, doc, held):
+        """Compiles and captures everything at learning rate 0, on codes that are not there yet."""
+        self.run(src, doc)
+        for state in self.opt.state.values():
+            for v in state.values():
+                v.zero_()
+        if held:
+            self.check(held)
+
     @torch.no_grad()
     def update_average(self, decay):
         live = self.model.state_dict()
@@ -267,6 +304,7 @@ class Trainer:
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--codes", type=Path, required=True)
+    ap.add_argument("--speech", type=Path)
     ap.add_argument("--text", type=Path, required=True)
     ap.add_argument("--tokens", type=Path, required=True)
     ap.add_argument("--out", type=Path, required=True)
@@ -290,8 +328,11 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(3)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    with np.load(a.codes) as z:
-        data = {k: z[k] for k in z.files}
+    def load():
+        with np.load(a.codes) as z:
+            return {k: z[k] for k in z.files}
+
+    data = listed(a.speech) if a.speech else load()
     lines = a.text.read_text().splitlines()
     tokens = Tokens(a.tokens)
     # utterances whose text number is a multiple of 331 are kept out, to watch over-fitting
@@ -306,10 +347,24 @@ def main():
     if a.resume:
         t.model.load_state_dict({k: v.float() for k, v in torch.load(a.resume, map_location="cpu").items()})
         t.average = {k: v.detach().clone() for k, v in t.model.state_dict().items()}
+    batches = rows.batches(a.rows)
+    first = next(batches)
+    t.warm_up(*first[1:], held)
     print(f"start: {time.time() - begin:.1f} s, {len(rows.alternatives)} utterances, "
           f"{sum(p.numel() for p in t.model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    step, log, mark, checked = 0, [], time.time(), time.time()
-    for epoch, src, doc in rows.batches(a.rows):
+    if a.speech:
+        while not a.codes.exists():
+            time.sleep(0.2)
+        codes = torch.from_numpy(take_codes(data, load()).astype(np.int16)).to(device)
+        of_row = torch.from_numpy(away[row_of]).to(device)
+        rows.codes.copy_(codes[~of_row])
+        if held:
+            held.codes.copy_(codes[of_row])
+        del codes
+        begin = time.time()
+    step, log, mark, checked, saved = 0, [], time.time(), time.time(), time.time()
+    save = lambda: torch.save({k: v.half().cpu() for k, v in t.average.items()}, a.out)
+    for epoch, src, doc in itertools.chain([first], batches):
         share = (time.time() - begin) / a.seconds
         if share >= 1 or step >= a.max_steps:
             break
@@ -336,7 +391,10 @@ def main():
             c = t.check(held)
             print(f"  held out: code0 {c[0]:.3f} eos {c[1]:.3f} rest {sum(c[2:]) / 15:.3f}", flush=True)
             checked = mark = time.time()
-    torch.save({k: v.half().cpu() for k, v in t.average.items()}, a.out)
+        if time.time() - saved > 120:
+            save()
+            saved = time.time()
+    save()
     if held:
         c = t.check(held)
         print(f"  held out: code0 {c[0]:.3f} eos {c[1]:.3f} rest {sum(c[2:]) / 15:.3f}", flush=True)
