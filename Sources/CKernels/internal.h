@@ -24,10 +24,12 @@ extern const mk_kernels mk_neon_kernels;
 
 // Quantised rows are padded to whole blocks of 128 weights: 64 bytes of 4-bit codes.
 #define QUANT_BLOCK 128
+// Weights whose scales are unpacked together: as many groups as lanes.
+#define SCALE_BLOCK (LANES * MK_GROUP)
 
 // 4-bit weights: code q (0…15) stands for scale·(q - 8). The kernels read it as the float 2^-126·(1 + q/16 + 7/128), whose
 // bits a shift, an or and a byte shuffle can make; activations are prepared times 2^96 to stay far from both ends of the
-// range, and a group's sum starts at -(1.5 + 7/128)·Σx so that it ends as Σ(q - 8)/16·x. Powers of two round nothing.
+// range, and a block's sum starts with scale·-(1.5 + 7/128)·Σx of every group so that it ends as Σ(q - 8)/16·x.
 #define Q4_ACTIVATION 0x1p96f
 #define Q4_CODE(q) (0x1p-126f * (1.0f + (float)(q) / 16.0f + 7.0f / 128.0f))
 #define Q4_START (Q4_CODE(8) * -0x1p96f)
@@ -54,12 +56,12 @@ static inline size_t quantized_row(mk_format format, size_t k) {
     return quantized_codes(format, k) + round_up(round_up(k, QUANT_BLOCK) / MK_GROUP * sizeof(uint16_t), 64);
 }
 
-// Prepared activations, zeros beyond k. bf16: 16 by 16, evens first. 8 bits: in order. 4 bits: per group of 32 the 16
-// lanes' starts, then the 32 activations.
+// Prepared activations, zeros beyond k. bf16: 16 by 16, evens first. 8 bits: in order. 4 bits: per SCALE_BLOCK the
+// starts of its 16 groups (zero where the row has ended), then its activations in order.
 static inline size_t prepared_size(mk_format format, size_t k) {
     switch (format) {
     case MK_Q8: return round_up(k, QUANT_BLOCK);
-    case MK_Q4: return round_up(k, QUANT_BLOCK) / 2 * 3;
+    case MK_Q4: return round_up(k, SCALE_BLOCK) / MK_GROUP + round_up(k, QUANT_BLOCK);
     default: return round_up(k, LANES);
     }
 }

@@ -83,17 +83,17 @@ static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, s
             size_t block = i / LANES * LANES, e = i % LANES;
             switch (format) {
             case MK_Q8: out[i] = x[i]; break;
-            case MK_Q4: out[i / 32 * 48 + 16 + i % 32] = x[i] * Q4_ACTIVATION; break;
+            case MK_Q4: out[i + (i / SCALE_BLOCK + 1) * LANES] = x[i] * Q4_ACTIVATION; break;
             default: out[block + e % 2 * 8 + e / 2] = x[i]; break;
             }
         }
         if (format != MK_Q4) continue;
-        for (size_t group = 0; group < size; group += 48) {
+        for (size_t i = 0; i < round_up(k, QUANT_BLOCK); i += MK_GROUP) {
+            float lanes[LANES];
             for (size_t l = 0; l < LANES; l++) {
-                float low = group / 48 * 32 + l < k ? x[group / 48 * 32 + l] : 0.0f;
-                float high = group / 48 * 32 + 16 + l < k ? x[group / 48 * 32 + 16 + l] : 0.0f;
-                out[group + l] = Q4_START * (low + high);
+                lanes[l] = (i + l < k ? x[i + l] : 0.0f) + (i + LANES + l < k ? x[i + LANES + l] : 0.0f);
             }
+            out[i / SCALE_BLOCK * (SCALE_BLOCK + LANES) + i % SCALE_BLOCK / MK_GROUP] = Q4_START * sum_lanes(lanes);
         }
     }
 }
@@ -108,17 +108,21 @@ static float dot_bf16(const uint16_t *w, const float *x, size_t k) {
     return sum_lanes(lanes);
 }
 
+static float scale_at(const uint8_t *scales, size_t group) {
+    uint16_t bits;
+    memcpy(&bits, scales + group * sizeof bits, sizeof bits);
+    return from_bf16(bits);
+}
+
 static float dot_q8(const uint8_t *w, const float *x, size_t k) {
     const int8_t *codes = (const int8_t *)w;
     const uint8_t *scales = w + quantized_codes(MK_Q8, k);
     float lanes[LANES] = {0};
     for (size_t i = 0; i < round_up(k, QUANT_BLOCK); i += MK_GROUP) {
-        uint16_t scale;
-        memcpy(&scale, scales + i / MK_GROUP * 2, 2);
         for (size_t l = 0; l < LANES; l++) {
             float sum = codes[i + l] * x[i + l];
             sum = fmaf(codes[i + 16 + l], x[i + 16 + l], sum);
-            lanes[l] = fmaf(from_bf16(scale), sum, lanes[l]);
+            lanes[l] = fmaf(scale_at(scales, i / MK_GROUP), sum, lanes[l]);
         }
     }
     return sum_lanes(lanes);
@@ -127,17 +131,19 @@ static float dot_q8(const uint8_t *w, const float *x, size_t k) {
 static float dot_q4(const uint8_t *w, const float *x, size_t k) {
     const uint8_t *scales = w + quantized_codes(MK_Q4, k);
     float lanes[LANES] = {0};
-    for (size_t group = 0; group < round_up(k, QUANT_BLOCK) / MK_GROUP; group++, x += 48) {
-        uint16_t scale;
-        memcpy(&scale, scales + group * 2, 2);
+    for (size_t group = 0; group < round_up(k, QUANT_BLOCK) / MK_GROUP; group++, x += MK_GROUP) {
+        if (group % LANES == 0) {
+            for (size_t l = 0; l < LANES; l++) lanes[l] = fmaf(scale_at(scales, group + l), x[l], lanes[l]);
+            x += LANES;
+        }
         for (size_t l = 0; l < LANES; l++) {
-            float sum = x[l];
+            float sum = 0.0f;
             for (size_t half = 0; half < 2; half++) {
                 size_t plane = group % 4 * 2 + half;
                 uint8_t byte = w[group / 4 * 64 + 4 * l + plane % 4];
-                sum = fmaf(Q4_CODE(plane < 4 ? byte & 15 : byte >> 4), x[16 + 16 * half + l], sum);
+                sum = fmaf(Q4_CODE(plane < 4 ? byte & 15 : byte >> 4), x[16 * half + l], sum);
             }
-            lanes[l] = fmaf(from_bf16(scale), sum, lanes[l]);
+            lanes[l] = fmaf(scale_at(scales, group), sum, lanes[l]);
         }
     }
     return sum_lanes(lanes) * Q4_RESULT;

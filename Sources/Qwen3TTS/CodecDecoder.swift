@@ -273,6 +273,36 @@ public final class CodecDecoder: @unchecked Sendable {
     /// A session's state before its first frame.
     public func makeState() -> State { State(histories: historySizes, shape: transformer.shape) }
 
+    /// Every convolution with the output columns that a frame gives it, one input column each for transposed ones.
+    private var convolutions: [(Convolution, columns: Int)] {
+        var all: [(Convolution, columns: Int)] = [
+            (quantizerProjection, 1), (preConvolution, 1), (inputProjection, 1), (outputProjection, 1),
+        ]
+        var columns = 1
+        for (block, rate) in zip(upsamples, configuration.latentUpsampleRates) {
+            all.append((block.transposed, columns))
+            columns *= rate
+            all += [(block.expand, columns), (block.contract, columns)]
+        }
+        all.append((firstConvolution, columns))
+        for block in blocks {
+            all.append((block.transposed, columns))
+            columns *= block.rate
+            for unit in block.units { all += [(unit.convolution1, columns), (unit.convolution2, columns)] }
+        }
+        return all + [(lastConvolution, columns)]
+    }
+
+    /// Bytes of weights that one call reads.
+    public var weightBytes: Int {
+        convolutions.reduce(transformer.weightBytes) { $0 + $1.0.weightBytes }
+    }
+
+    /// Multiply-adds of one frame, attention and activations aside.
+    public var multiplyAdds: Int {
+        convolutions.reduce(transformer.multiplyAdds) { $0 + $1.0.multiplyAdds * $1.columns }
+    }
+
     /// Decodes the packets, each with its own state, and advances the states.
     public func decode(_ packets: [Packet], observe: Observer? = nil) {
         var pass: [Packet] = []

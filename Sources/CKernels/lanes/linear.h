@@ -16,11 +16,18 @@ static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, s
             }
             break;
         case MK_Q4:
-            for (size_t i = 0; i < round_up(k, QUANT_BLOCK); i += MK_GROUP, out += 48) {
-                f32x16 low = activations_at(x, i, k), high = activations_at(x, i + LANES, k);
-                store_f32x16(out, Q4_START * (low + high));
-                store_f32x16(out + 16, low * Q4_ACTIVATION);
-                store_f32x16(out + 32, high * Q4_ACTIVATION);
+            for (size_t begin = 0; begin < round_up(k, QUANT_BLOCK); begin += SCALE_BLOCK) {
+                f32x16 starts = 0.0f;
+                float *block = out + LANES;
+                for (size_t i = begin; i < begin + SCALE_BLOCK && i < round_up(k, QUANT_BLOCK); i += MK_GROUP) {
+                    f32x16 low = activations_at(x, i, k), high = activations_at(x, i + LANES, k);
+                    starts[(i - begin) / MK_GROUP] = Q4_START * sum_lanes(low + high);
+                    store_f32x16(block, low * Q4_ACTIVATION);
+                    store_f32x16(block + LANES, high * Q4_ACTIVATION);
+                    block += MK_GROUP;
+                }
+                store_f32x16(out, starts);
+                out = block;
             }
             break;
         default:
@@ -37,7 +44,7 @@ static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, s
 // Several rows are taken in blocks whose activations stay in the first-level cache: of ROW_BLOCK rows and K_BLOCK terms,
 // for OUTPUT_GROUP outputs at a time, whose lanes wait in memory between blocks of k.
 #define ROW_BLOCK 8
-#define K_BLOCK 512
+#define K_BLOCK SCALE_BLOCK
 #define OUTPUT_GROUP 4
 
 // How far ahead of its use the one-row case asks for a weight, in bytes.
@@ -91,10 +98,10 @@ INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, si
     }
 }
 
-INLINE float scale_at(const uint8_t *scales, size_t group) {
-    uint16_t bits;
-    memcpy(&bits, scales + group * sizeof bits, sizeof bits);
-    return from_bf16(bits);
+// The scales of one SCALE_BLOCK of O (at most 4) outputs: group g's is scales[o][g]. A broadcast from memory costs less
+// than taking a vector apart.
+INLINE void load_scales(const uint8_t *scales, size_t row_size, float out[][LANES], const size_t O) {
+    UNROLL for (size_t o = 0; o < O; o++) store_f32x16(out[o], widen_bf16((const uint16_t *)(scales + o * row_size)));
 }
 
 INLINE f32x16 q8_weights(const uint8_t *w) {
@@ -104,16 +111,20 @@ INLINE f32x16 q8_weights(const uint8_t *w) {
 INLINE void tile_q8(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, f32x16 *sum,
                     const size_t O, const size_t R) {
     const size_t row_size = quantized_row(MK_Q8, k), codes = quantized_codes(MK_Q8, k);
-    for (size_t i = begin; i < end; i += MK_GROUP) {
-        UNROLL for (size_t o = 0; o < O; o++) {
-            const uint8_t *row = w + o * row_size;
-            if (R == 1) __builtin_prefetch(row + i + PREFETCH);
-            f32x16 low = q8_weights(row + i), high = q8_weights(row + i + 16);
-            f32x16 scale = scale_at(row + codes, i / MK_GROUP);
-            UNROLL for (size_t r = 0; r < R; r++) {
-                f32x16 group = low * load_f32x16(x + r * ldx + i);
-                group = fma16(high, load_f32x16(x + r * ldx + i + 16), group);
-                sum[r * O + o] = fma16(scale, group, sum[r * O + o]);
+    for (size_t block = begin; block < end; block += SCALE_BLOCK) {
+        float scales[4][LANES];
+        load_scales(w + codes + block / MK_GROUP * sizeof(uint16_t), row_size, scales, O);
+        for (size_t i = block; i < end && i < block + SCALE_BLOCK; i += MK_GROUP) {
+            UNROLL for (size_t o = 0; o < O; o++) {
+                const uint8_t *row = w + o * row_size;
+                if (R == 1) __builtin_prefetch(row + i + PREFETCH);
+                f32x16 low = q8_weights(row + i), high = q8_weights(row + i + 16);
+                f32x16 scale = scales[o][(i - block) / MK_GROUP];
+                UNROLL for (size_t r = 0; r < R; r++) {
+                    f32x16 group = low * load_f32x16(x + r * ldx + i);
+                    group = fma16(high, load_f32x16(x + r * ldx + i + 16), group);
+                    sum[r * O + o] = fma16(scale, group, sum[r * O + o]);
+                }
             }
         }
     }
@@ -129,8 +140,8 @@ INLINE void tile_q8(const uint8_t *w, size_t k, const float *x, size_t ldx, size
 INLINE void group_q4(f32x16 low, f32x16 high, f32x16 scale, const float *x, size_t ldx, f32x16 *sum, const size_t O,
                      const size_t R) {
     UNROLL for (size_t r = 0; r < R; r++, x += ldx) {
-        f32x16 group = fma16(low, load_f32x16(x + 16), load_f32x16(x));
-        group = fma16(high, load_f32x16(x + 32), group);
+        f32x16 group = low * load_f32x16(x);
+        group = fma16(high, load_f32x16(x + LANES), group);
         sum[r * O] = fma16(scale, group, sum[r * O]);
     }
 }
@@ -138,20 +149,33 @@ INLINE void group_q4(f32x16 low, f32x16 high, f32x16 scale, const float *x, size
 INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, f32x16 *sum,
                     const size_t O, const size_t R) {
     const size_t row_size = quantized_row(MK_Q4, k), codes = quantized_codes(MK_Q4, k);
-    for (size_t i = begin; i < end; i += QUANT_BLOCK) {
-        UNROLL for (size_t o = 0; o < O; o++) {
-            const uint8_t *row = w + o * row_size, *scales = row + codes + i / 16;
-            if (R == 1) __builtin_prefetch(row + i / 2 + PREFETCH);
-            // Loaded anew for each output: there are more activations than registers.
-            const float *block = x + i / 2 * 3;
-            __asm__("" : "+r"(block));
-            // Each byte becomes 1qqqq111: the lowest bit of the exponent, the code, and 7/128 that all share.
-            u32x16 words = load_u32x16(row + i / 2);
-            u32x16 low = words << 3 | 0x87878787u, high = words >> 1 | 0x87878787u;
-            group_q4(Q4_PLANE(low, 0), Q4_PLANE(low, 1), scale_at(scales, 0), block, ldx, sum + o, O, R);
-            group_q4(Q4_PLANE(low, 2), Q4_PLANE(low, 3), scale_at(scales, 1), block + 48, ldx, sum + o, O, R);
-            group_q4(Q4_PLANE(high, 0), Q4_PLANE(high, 1), scale_at(scales, 2), block + 96, ldx, sum + o, O, R);
-            group_q4(Q4_PLANE(high, 2), Q4_PLANE(high, 3), scale_at(scales, 3), block + 144, ldx, sum + o, O, R);
+    x += begin / SCALE_BLOCK * (SCALE_BLOCK + LANES);
+    for (size_t block = begin; block < end; block += SCALE_BLOCK) {
+        float scales[4][LANES];
+        load_scales(w + codes + block / MK_GROUP * sizeof(uint16_t), row_size, scales, O);
+        UNROLL for (size_t r = 0; r < R; r++) {
+            f32x16 starts = load_f32x16(x + r * ldx);
+            UNROLL for (size_t o = 0; o < O; o++) {
+                sum[r * O + o] = fma16(load_f32x16(scales[o]), starts, sum[r * O + o]);
+            }
+        }
+        x += LANES;
+        for (size_t i = block; i < end && i < block + SCALE_BLOCK; i += QUANT_BLOCK, x += QUANT_BLOCK) {
+            UNROLL for (size_t o = 0; o < O; o++) {
+                const uint8_t *row = w + o * row_size + i / 2;
+                const float *scale = scales[o] + (i - block) / MK_GROUP;
+                if (R == 1) __builtin_prefetch(row + PREFETCH);
+                // Loaded anew for each output: there are more activations than registers.
+                const float *activations = x;
+                __asm__ volatile("" : "+r"(activations));
+                // Each byte becomes 1qqqq111: the lowest bit of the exponent, the code, and 7/128 that all share.
+                u32x16 words = load_u32x16(row);
+                u32x16 low = words << 3 | 0x87878787u, high = words >> 1 | 0x87878787u;
+                group_q4(Q4_PLANE(low, 0), Q4_PLANE(low, 1), scale[0], activations, ldx, sum + o, O, R);
+                group_q4(Q4_PLANE(low, 2), Q4_PLANE(low, 3), scale[1], activations + 32, ldx, sum + o, O, R);
+                group_q4(Q4_PLANE(high, 0), Q4_PLANE(high, 1), scale[2], activations + 64, ldx, sum + o, O, R);
+                group_q4(Q4_PLANE(high, 2), Q4_PLANE(high, 3), scale[3], activations + 96, ldx, sum + o, O, R);
+            }
         }
     }
 }
