@@ -45,7 +45,8 @@ final class Inbox: @unchecked Sendable {
             throw .draining
         }
         let queued = published.queued + arrivals.count
-        if published.active > 0, queued >= maxQueued {
+        // An idle engine takes one even without a queue: it passes through here.
+        if queued >= maxQueued + (published.active == 0 ? 1 : 0) {
             refused += 1
             throw .busy(queued: queued, retryAfter: 1 + Double(queued) / Double(max(published.active, 1)))
         }

@@ -6,6 +6,7 @@ import class Foundation.Thread
 /// Speaks many utterances at once on one model: joins, steps, packets, cancels.
 ///
 /// One thread of its own drives the model. Between two rounds it takes new utterances, text, cancels and departures.
+/// The engine lives as long as someone holds it or one of its streams.
 public final class SpeechEngine: Sendable {
     /// The model it speaks with.
     public let model: SpeechModel
@@ -40,8 +41,9 @@ public final class SpeechEngine: Sendable {
         } catch {
             throw .request(error)
         }
+        // The stream keeps the engine, so that what has been started can be read to its end.
         let stream = SpeechStream(
-            id: nextID.wrappingAdd(1, ordering: .relaxed).oldValue, wakeEngine: { [inbox] in inbox.wake() })
+            id: nextID.wrappingAdd(1, ordering: .relaxed).oldValue, wakeEngine: { self.inbox.wake() })
         try inbox.add(
             Arrival(parts: [prepared], stream: WeakStream(stream), packets: packets, submitted: ContinuousClock.now))
         return stream
