@@ -168,6 +168,17 @@ public struct ParityCheck {
                 stages.compare("encoder: \(stage)", channelFirst(values, channels), expected, relativeTolerance: 1e-4)
             }
             stages.compare("encoder: codes", codes, try golden.integers("codes"))
+            guard let settings = model.configuration.speakerEncoder else { return }
+            let speaker = try SpeakerEncoder(
+                SafetensorsFile(path: model.directory + "/model.safetensors"), configuration: settings,
+                compute: model.compute)
+            let expected = try golden.floats("mel")
+            let vector = try speaker.encode(recording) { mel in
+                let found = channelFirst(mel, settings.melBands)
+                stages.compare("mel spectrogram", found, expected, relativeTolerance: 1e-5)
+            }
+            stages.compare(
+                "speaker vector", vector, try golden.floats("speaker_embedding"), relativeTolerance: 1e-4)
         }
         report.stages += stages.stages
     }

@@ -13,7 +13,8 @@ import Tensors
 struct ParityCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "parity",
-        abstract: "Compare every stage with the reference's results in DIR/golden. For maintainers: see scripts/parity.sh.",
+        abstract: "Compare every stage with the reference's results in DIR/golden.",
+        discussion: "For maintainers: scripts/parity.sh makes the checkpoint, runs this and prints a table.",
         shouldDisplay: false)
 
     @Argument(help: "A checkpoint's folder with a golden/ in it.")
@@ -34,8 +35,9 @@ struct ParityCommand: ParsableCommand {
             let width = report.stages.map(\.name.count).max() ?? 0
             for stage in report.stages {
                 let error = stage.maxAbs.map { "\(Float($0))" } ?? "-"
+                let limit = "\(Float(stage.tolerance))"
                 print(
-                    stage.name.padded(to: width), error.padded(to: 14), "of", "\(Float(stage.tolerance))".padded(to: 14),
+                    stage.name.padded(to: width), error.padded(to: 14), "of", limit.padded(to: 14),
                     stage.pass ? "ok" : "MISS", stage.note ?? "")
             }
             print("\(report.stages.count) stages, \(report.pass ? "all agree" : "DISAGREE")")

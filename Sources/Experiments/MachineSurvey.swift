@@ -1,0 +1,152 @@
+import Tensors
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// What the machine has, and what Martlet chooses on it.
+public struct MachineSurvey: Sendable, Codable, Equatable {
+    /// An instruction set that has kernels.
+    public struct Kernels: Sendable, Codable, Equatable {
+        /// `scalar`, `avx2`, `avx512` or `neon`.
+        public let name: String
+        /// Whether this build has them and this processor runs them.
+        public let isAvailable: Bool
+    }
+
+    /// The NVIDIA driver.
+    public struct Driver: Sendable, Codable, Equatable {
+        /// A graphics processor.
+        public struct Device: Sendable, Codable, Equatable {
+            /// Its name.
+            public let name: String
+            /// Bytes of memory.
+            public let memory: Int
+        }
+        /// The newest CUDA version that it serves, such as 12.8.
+        public let cudaVersion: String
+        /// The processors that it sees.
+        public let devices: [Device]
+    }
+
+    /// The processor's name.
+    public let processor: String
+    /// Processors that this process may use.
+    public let cores: Int
+    /// Kernels, fastest first.
+    public let kernels: [Kernels]
+    /// The instruction set that is used.
+    public let chosen: String
+    /// Why that one.
+    public let reason: String
+    /// Bytes of memory in the machine.
+    public let memory: Int
+    /// Bytes that are free or can be freed; nil where the system does not say.
+    public let freeMemory: Int?
+    /// Where quantised weights are kept.
+    public let cacheFolder: String
+    /// Bytes free there; nil if the folder's disk cannot be asked.
+    public let cacheFree: Int?
+    /// The driver; nil if there is none.
+    public let driver: Driver?
+    /// Why there is no driver, in the system's words.
+    public let driverProblem: String?
+
+    /// Looks.
+    public static func take() -> MachineSurvey {
+        let environment = ProcessInfo.processInfo.environment
+        let order: [InstructionSet] = [.avx512, .avx2, .neon, .scalar]
+        let best = order.first(where: \.isAvailable) ?? .scalar
+        let wanted = environment["MARTLET_ISA"].flatMap { $0.isEmpty ? nil : $0 }
+        var (chosen, reason) = (best, "the fastest that this processor has")
+        if let wanted {
+            if let named = InstructionSet(rawValue: wanted), named.isAvailable {
+                (chosen, reason) = (named, "MARTLET_ISA names it")
+            } else {
+                reason += "; MARTLET_ISA=\(wanted) is not available here"
+            }
+        }
+        let cache = cacheFolder(environment)
+        let (driver, problem) = findDriver()
+        return MachineSurvey(
+            processor: processorName(), cores: ThreadPool.defaultThreadCount,
+            kernels: order.map { Kernels(name: $0.rawValue, isAvailable: $0.isAvailable) }, chosen: chosen.rawValue,
+            reason: reason, memory: sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)),
+            freeMemory: freeMemory(), cacheFolder: cache, cacheFree: freeDisk(cache), driver: driver,
+            driverProblem: problem)
+    }
+
+    private static func processorName() -> String {
+        let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
+        let line = text.split(separator: "\n").first { $0.hasPrefix("model name") }
+        let name = line?.split(separator: ":", maxSplits: 1).last?.drop { $0 == " " }
+        return name.map(String.init) ?? "unknown"
+    }
+
+    private static func freeMemory() -> Int? {
+        let text = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
+        let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+        return line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * 1024 }
+    }
+
+    /// The folder of the quantised weights, as `QuantizedWeights` chooses it.
+    private static func cacheFolder(_ environment: [String: String]) -> String {
+        if let folder = environment["MARTLET_CACHE"] { return folder + "/weights" }
+        return (environment["XDG_CACHE_HOME"] ?? environment["HOME"].map { $0 + "/.cache" } ?? "/tmp")
+            + "/martlet/weights"
+    }
+
+    /// Bytes free on the disk of a folder, or of the nearest folder above it that exists.
+    static func freeDisk(_ folder: String) -> Int? {
+        var path = folder
+        while !path.isEmpty {
+            var status = statvfs()
+            if statvfs(path, &status) == 0 { return Int(status.f_bavail) * Int(status.f_frsize) }
+            guard let slash = path.lastIndex(of: "/") else { return nil }
+            path = slash == path.startIndex && path.count > 1 ? "/" : String(path[..<slash])
+        }
+        return nil
+    }
+
+    /// Asks the driver's own library, without starting a context on any device.
+    private static func findDriver() -> (Driver?, String?) {
+        guard let library = dlopen("libcuda.so.1", RTLD_NOW) else {
+            return (nil, dlerror().map { String(cString: $0) } ?? "libcuda.so.1 cannot be loaded")
+        }
+        typealias Query = @convention(c) (UnsafeMutablePointer<CInt>) -> CInt
+        typealias Initialize = @convention(c) (CUnsignedInt) -> CInt
+        typealias Get = @convention(c) (UnsafeMutablePointer<CInt>, CInt) -> CInt
+        typealias Name = @convention(c) (UnsafeMutablePointer<CChar>, CInt, CInt) -> CInt
+        typealias Memory = @convention(c) (UnsafeMutablePointer<Int>, CInt) -> CInt
+        func symbol<Function>(_ name: String, _ type: Function.Type) -> Function? {
+            dlsym(library, name).map { unsafeBitCast($0, to: type) }
+        }
+        guard let initialize = symbol("cuInit", Initialize.self),
+            let version = symbol("cuDriverGetVersion", Query.self), let count = symbol("cuDeviceGetCount", Query.self),
+            let get = symbol("cuDeviceGet", Get.self), let name = symbol("cuDeviceGetName", Name.self),
+            let memory = symbol("cuDeviceTotalMem_v2", Memory.self)
+        else { return (nil, "libcuda.so.1 lacks a function of the driver's interface") }
+        let error = initialize(0)
+        guard error == 0 else { return (nil, "the driver is there but does not start: CUDA error \(error)") }
+        var (number, devices): (CInt, CInt) = (0, 0)
+        guard version(&number) == 0, count(&devices) == 0 else { return (nil, "the driver does not answer") }
+        var found: [Driver.Device] = []
+        for index in 0..<devices {
+            var (device, bytes): (CInt, Int) = (0, 0)
+            var text = [CChar](repeating: 0, count: 128)
+            guard get(&device, index) == 0, name(&text, 128, device) == 0, memory(&bytes, device) == 0 else { continue }
+            let letters = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+            found.append(Driver.Device(name: String(decoding: letters, as: UTF8.self), memory: bytes))
+        }
+        return (Driver(cudaVersion: "\(number / 1000).\(number % 1000 / 10)", devices: found), nil)
+    }
+}

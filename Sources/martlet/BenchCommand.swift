@@ -1,0 +1,74 @@
+import ArgumentParser
+import Experiments
+import Qwen3TTS
+
+/// `martlet bench`: how fast a model is here, beside what the machine could do at best.
+struct BenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench", abstract: "Measure how fast a model is on this machine.",
+        subcommands: [Stages.self], defaultSubcommand: Stages.self)
+
+    /// `martlet bench stages`.
+    struct Stages: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Measure each stage beside its floor.",
+            discussion: """
+                The floor is the time that reading the weights and computing take at the least, from the memory \
+                bandwidth and the arithmetic rate that are measured in the same run.
+                """)
+
+        @OptionGroup var model: ModelOptions
+
+        @Option(help: "Codec frames of a packet.")
+        var packet = 1
+
+        @Option(help: "Frames that are timed.")
+        var frames = 32
+
+        @Flag(help: "Print JSON.")
+        var json = false
+
+        func validate() throws {
+            guard (1...64).contains(packet) else {
+                throw ValidationError("--packet is \(packet), expected 1 to 64.")
+            }
+            guard (1...100_000).contains(frames) else {
+                throw ValidationError("--frames is \(frames), expected 1 to 100000.")
+            }
+        }
+
+        func run() throws {
+            var options = BenchOptions()
+            options.packet = packet
+            options.frames = frames
+            let report = try StageBench.run(try model.load(), options: options)
+            if json { try printJSON(report) } else { show(report) }
+        }
+
+        private func show(_ report: BenchReport) {
+            print(
+                "\(report.model): \(report.weights), \(report.instructionSet), \(report.threads) threads, packets of "
+                    + "\(report.packet), \(report.frames) frames")
+            print(
+                "machine: reads \(decimal(report.machine.bytesPerSecond / 1e9, 1)) GB/s, computes "
+                    + "\(decimal(report.machine.multiplyAddsPerSecond * 2 / 1e9, 0)) GFLOP/s; load average "
+                    + decimal(report.load, 2))
+            print()
+            let head = ["stage", "ms", "fastest", "MB", "GFLOP", "floor ms", "ratio"]
+            print(head[0].padded(to: 18) + head.dropFirst().map { $0.aligned(to: 10) }.joined())
+            for stage in report.stages + [report.prefill] {
+                let name = stage.name == "prefill" ? "prefill, \(report.prefillRows) rows" : stage.name
+                let cells = [
+                    decimal(stage.ms, 2), decimal(stage.minMs, 2), decimal(Double(stage.weightBytes) / 1e6, 1),
+                    decimal(Double(stage.operations) / 1e9, 2), decimal(stage.floorMs, 2), decimal(stage.ratio, 2),
+                ]
+                print(name.padded(to: 18) + cells.map { $0.aligned(to: 10) }.joined())
+            }
+            print()
+            print(
+                "frame \(decimal(report.frameMs, 1)) ms, floor \(decimal(report.floorMs, 1)) ms, real-time factor "
+                    + "\(decimal(report.realTimeFactor, 2)); first audio after \(decimal(report.firstAudioMs, 0)) ms; "
+                    + "peak memory \(decimal(Double(report.peakMemoryBytes) / 1e6, 0)) MB")
+        }
+    }
+}
