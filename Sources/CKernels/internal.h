@@ -17,9 +17,9 @@ extern const mk_kernels mk_neon_kernels;
 #endif
 
 // The lanes of every reduction, on every instruction set: element i goes to lane i % 16, each lane is one chain of
-// fused multiply-adds, and the lanes are added 8 + 8, 4 + 4, 2 + 2, 1 + 1. Only bf16 weights have another order: in each
-// 16 elements the even ones go to lanes 0-7 and the odd ones to lanes 8-15, because that is how a 32-bit word of two
-// bfloat16 comes apart in two instructions.
+// fused multiply-adds, and the lanes are added 8 + 8, 4 + 4, 2 + 2, 1 + 1. Only bf16 weights have another order: in
+// each 16 elements the even ones go to lanes 0-7 and the odd ones to lanes 8-15, because that is how a 32-bit word of
+// two bfloat16 comes apart in two instructions.
 #define LANES 16
 
 // Quantised rows are padded to whole blocks of 128 weights: 64 bytes of 4-bit codes.
@@ -27,9 +27,9 @@ extern const mk_kernels mk_neon_kernels;
 // Weights whose scales are unpacked together: as many groups as lanes.
 #define SCALE_BLOCK (LANES * MK_GROUP)
 
-// 4-bit weights: code q (0…15) stands for scale·(q - 8). The kernels read it as the float 2^-126·(1 + q/16 + 7/128), whose
-// bits a shift, an or and a byte shuffle can make; activations are prepared times 2^96 to stay far from both ends of the
-// range, and a block's sum starts with scale·-(1.5 + 7/128)·Σx of every group so that it ends as Σ(q - 8)/16·x.
+// 4-bit weights: code q (0…15) stands for scale·(q - 8). The kernels read it as the float 2^-126·(1 + q/16 + 7/128),
+// whose bits a shift, an or and a byte shuffle can make; activations are prepared times 2^96 to stay far from both ends
+// of the range, and a block's sum starts with scale·-(1.5 + 7/128)·Σx of every group so that it ends as Σ(q - 8)/16·x.
 #define Q4_ACTIVATION 0x1p96f
 #define Q4_CODE(q) (0x1p-126f * (1.0f + (float)(q) / 16.0f + 7.0f / 128.0f))
 #define Q4_START (Q4_CODE(8) * -0x1p96f)
@@ -44,10 +44,10 @@ static inline float from_bf16(uint16_t bits) {
     return value;
 }
 
-// A quantised row: the codes of round_up(k, 128) weights, then one bfloat16 scale per 32 weights, each part padded to 64
-// bytes. 8 bits: two's complement bytes in order. 4 bits: in each 64 bytes (128 weights) byte 4·l + b holds weight
-// 16·b + l in its low half and weight 16·(b + 4) + l in its high half (l < 16, b < 4): 32-bit lane l holds the
-// weights that belong to lane l of the sum.
+// A quantised row: the codes of round_up(k, 128) weights, then one bfloat16 scale per 32 weights, each part padded to
+// 64 bytes. 8 bits: two's complement bytes in order. 4 bits: in each 64 bytes (128 weights) byte 4·l + b holds weight
+// 16·b + l in its low half and weight 16·(b + 4) + l in its high half (l < 16, b < 4): 32-bit lane l holds the weights
+// that belong to lane l of the sum.
 static inline size_t quantized_codes(mk_format format, size_t k) {
     return round_up(k, QUANT_BLOCK) / (format == MK_Q4 ? 2 : 1);
 }

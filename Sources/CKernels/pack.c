@@ -3,7 +3,8 @@
 
 size_t mk_packed_size(size_t outputs, size_t k) { return round_up(outputs, MK_PANEL) * k; }
 
-void mk_pack_panels(const float *w, size_t output_stride, const size_t *index, size_t outputs, size_t k, float *packed) {
+void mk_pack_panels(const float *w, size_t output_stride, const size_t *index, size_t outputs, size_t k,
+                    float *packed) {
     for (size_t first = 0; first < outputs; first += MK_PANEL) {
         for (size_t i = 0; i < k; i++) {
             for (size_t lane = 0; lane < MK_PANEL; lane++) {

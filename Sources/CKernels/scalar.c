@@ -1,5 +1,5 @@
-// The reference: every kernel as plain loops, in the order in which the vector files sum. Its results and theirs are the
-// same bits, which the tests check; read this file to know what a kernel computes.
+// The reference: every kernel as plain loops, in the order in which the vector files sum. Its results and theirs are
+// the same bits, which the tests check; read this file to know what a kernel computes.
 #include "internal.h"
 
 #pragma STDC FP_CONTRACT OFF

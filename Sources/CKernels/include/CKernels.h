@@ -4,9 +4,9 @@
 // function; the vector files compute the same sums.
 //
 // Contract (docs/determinism.md): each output element is one sum in one fixed order that depends on the layer's shape
-// only, never on how many rows or columns a call brings or how outputs are split among threads. All tables give the same
-// bits: they sum in the same 16 lanes and share the elementary functions.
-// No function allocates, locks or keeps state. All matrices are row-major; `ld…` are strides in elements.
+// only, never on how many rows or columns a call brings or how outputs are split among threads. All tables give the
+// same bits: they sum in the same 16 lanes and share the elementary functions. No function allocates, locks or keeps
+// state. All matrices are row-major; `ld…` are strides in elements.
 #ifndef MARTLET_CKERNELS_H
 #define MARTLET_CKERNELS_H
 
@@ -63,8 +63,11 @@ typedef struct mk_kernels {
                    size_t rows, float *y, size_t ldy);
 
     /// The codec's matrix product: every dense convolution, transposed convolution and linear layer in float32.
-    /// sum[t, o] = Σ_j Σ_c w[j, c, o] · x[t·column_stride + j·tap_stride + c], j outer, c inner, one chain of fused
-    /// multiply-adds from 0. `w` is packed by `mk_pack_panels`; outputs of panels first_panel..<last_panel are computed.
+    ///
+    ///     sum[t, o] = Σ_j Σ_c w[j, c, o] · x[t·column_stride + j·tap_stride + c]
+    ///
+    /// j outer, c inner, one chain of fused multiply-adds from 0. `w` is packed by `mk_pack_panels`; outputs of panels
+    /// first_panel..<last_panel are computed.
     void (*conv_f32)(const float *w, size_t taps, size_t channels, size_t outputs, const float *x,
                      size_t column_stride, size_t tap_stride, size_t columns, size_t first_panel, size_t last_panel,
                      const mk_epilogue *epilogue);
@@ -132,7 +135,8 @@ void mk_pack_panels(const float *w, size_t output_stride, const size_t *index, s
 /// Bytes of a quantised matrix [outputs, k] (k is padded to a multiple of 4·MK_GROUP inside). The format is the same on
 /// every instruction set; memory aligned to 64 bytes is read fastest.
 size_t mk_quantized_size(mk_format format, size_t outputs, size_t k);
-/// Quantises rows first..<last of w [outputs, k] (float32 rows at w + (o - first)·ldw) into `out`, the whole matrix's memory.
+/// Quantises rows first..<last of w [outputs, k] (float32 rows at w + (o - first)·ldw) into `out`, the whole matrix's
+/// memory.
 void mk_quantize(mk_format format, const float *w, size_t ldw, size_t outputs, size_t k, size_t first, size_t last,
                  void *out);
 /// One row back as float32 [k]: for tests and error reports.

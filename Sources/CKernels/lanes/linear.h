@@ -41,8 +41,8 @@ static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, s
     }
 }
 
-// Several rows are taken in blocks whose activations stay in the first-level cache: of ROW_BLOCK rows and K_BLOCK terms,
-// for OUTPUT_GROUP outputs at a time, whose lanes wait in memory between blocks of k.
+// Several rows are taken in blocks whose activations stay in the first-level cache: of ROW_BLOCK rows and K_BLOCK
+// terms, for OUTPUT_GROUP outputs at a time, whose lanes wait in memory between blocks of k.
 #define ROW_BLOCK 8
 #define K_BLOCK SCALE_BLOCK
 #define OUTPUT_GROUP 4
@@ -84,7 +84,8 @@ INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, si
     size_t i = begin;
     for (; i + LANES <= (end < k ? end : k); i += LANES) {
         if (R == 1) {
-            UNROLL for (size_t o = 0; o < O; o++) __builtin_prefetch(w + o * row_size + i * sizeof(uint16_t) + PREFETCH);
+            const uint8_t *ahead = w + i * sizeof(uint16_t) + PREFETCH;
+            UNROLL for (size_t o = 0; o < O; o++) __builtin_prefetch(ahead + o * row_size);
         }
         step_bf16(w + i * sizeof(uint16_t), row_size, x + i, ldx, sum, O, R);
     }
