@@ -72,12 +72,10 @@ let package = Package(
         .testTarget(
             name: "SpeechEngineTests", dependencies: ["SpeechEngine", "TestSupport"], swiftSettings: strict),
         .testTarget(
-            name: "ExperimentsTests", dependencies: ["Experiments", "SpeechEngine", "TestSupport"],
-            swiftSettings: strict),
-        .testTarget(
             name: "SpeechServerTests",
-            dependencies: ["SpeechServer", "TestSupport", .product(name: "AsyncHTTPClient", package: "async-http-client")],
-            swiftSettings: strict),
+            dependencies: [
+                "SpeechServer", "TestSupport", .product(name: "AsyncHTTPClient", package: "async-http-client"),
+            ], swiftSettings: strict),
         .testTarget(name: "EndToEndTests", dependencies: ["martlet", "TestSupport"], swiftSettings: strict),
     ],
     cLanguageStandard: .c17

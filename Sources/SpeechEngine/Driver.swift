@@ -50,7 +50,8 @@ struct Driver {
 
     private func keepsUp(_ count: Int) -> Bool {
         guard options.admitsByCapacity, count > 1 else { return true }
-        guard let alone = capacity.roundSeconds(1), let full = capacity.roundSeconds(min(count, options.maxBatch)) else {
+        guard let alone = capacity.roundSeconds(1), let full = capacity.roundSeconds(min(count, options.maxBatch))
+        else {
             return count <= options.maxBatch
         }
         // On a machine that cannot keep even one utterance from underrun, more at a time only raise the throughput.

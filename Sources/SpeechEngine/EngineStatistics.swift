@@ -36,6 +36,7 @@ public enum EngineError: Error, Equatable, CustomStringConvertible {
     /// The engine finishes what it has and takes nothing new.
     case draining
 
+    /// One line for a person.
     public var description: String {
         switch self {
         case .request(let error): error.description

@@ -53,6 +53,7 @@ public enum SpeechEvent: Sendable {
 /// Packets wait in a bounded queue: when the reader is far behind, the engine stops stepping this utterance until it
 /// reads on. Dropping the stream cancels the utterance.
 public final class SpeechStream: AsyncSequence, Sendable {
+    /// Packets, then one end.
     public typealias Element = SpeechEvent
 
     /// A number of its own in this engine.
@@ -100,9 +101,11 @@ public final class SpeechStream: AsyncSequence, Sendable {
     public struct Iterator: AsyncIteratorProtocol {
         let stream: SpeechStream
 
+        /// The next event, when it is there; nil after the end.
         public mutating func next() async -> SpeechEvent? { await stream.next() }
     }
 
+    /// Reads on from where the last reader stopped; one reader at a time.
     public func makeAsyncIterator() -> Iterator { Iterator(stream: self) }
 
     private func next() async -> SpeechEvent? {

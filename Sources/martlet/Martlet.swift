@@ -5,5 +5,10 @@ import ArgumentParser
 struct Martlet: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "martlet",
-        abstract: "Real-time speech with the Qwen3-TTS 12 Hz models: streaming, deterministic, on CPU and GPU.")
+        abstract: "Real-time speech with the Qwen3-TTS 12 Hz models: streaming, deterministic, on CPU and GPU.",
+        version: "0.1.0",
+        subcommands: [
+            SayCommand.self, CloneCommand.self, CodesCommand.self, PullCommand.self, InspectCommand.self,
+            DoctorCommand.self, BenchCommand.self, ParityCommand.self,
+        ])
 }

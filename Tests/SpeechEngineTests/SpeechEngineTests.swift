@@ -128,7 +128,8 @@ import Testing
         var detector = RunawayDetector(limits, groups: 2)
         for frame in 0..<500 {
             let samples = [level, -level]
-            if detector.add(codes: codes(frame)[...], samples: samples[...], textTokens: textTokens) { return frame + 1 }
+            let ranAway = detector.add(codes: codes(frame)[...], samples: samples[...], textTokens: textTokens)
+            if ranAway { return frame + 1 }
         }
         return nil
     }
