@@ -11,33 +11,14 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-COMPILE = False  # set by the training program on a GPU
 
-
-def fused(fn):
-    """Compiles an element-wise function where that is switched on."""
-    compiled = []
-
-    def call(*args):
-        if not COMPILE:
-            return fn(*args)
-        if not compiled:
-            compiled.append(torch.compile(fn, dynamic=True))
-        return compiled[0](*args)
-
-    return call
-
-
-@fused
 def snake(x, alpha, beta):
+    if x.is_cuda:
+        from snake_kernel import Snake as fused
+        return fused.apply(x, alpha, beta)
     y = x.float()
-    s = torch.sin(y * alpha.exp())
-    return (y + s * s / (beta.exp() + 1e-9)).to(x.dtype)
-
-
-@fused
-def elu(x):
-    return F.elu(x)
+    t = torch.sin(y * alpha.exp())
+    return (y + t * t / (beta.exp() + 1e-9)).to(x.dtype)
 
 
 class Weights(nn.Module):
@@ -273,7 +254,7 @@ class EncoderRes(nn.Module):
         self.block = nn.ModuleList([nn.Identity(), Conv(c, c // 2, 3), nn.Identity(), Conv(c // 2, c, 1)])
 
     def forward(self, x):
-        return x + self.block[3](elu(self.block[1](elu(x))))
+        return x + self.block[3](F.elu(self.block[1](F.elu(x))))
 
 
 class Encoder(nn.Module):
@@ -300,7 +281,7 @@ class Encoder(nn.Module):
         for i, m in enumerate(self.encoder.layers):
             if isinstance(m, nn.Identity):
                 continue
-            x = m(elu(x) if isinstance(m, Conv) and i else x)
+            x = m(F.elu(x) if isinstance(m, Conv) and i else x)
         mask = causal_mask(x.shape[1], 1 << 30, x.device)
         for layer in self.encoder_transformer.layers:
             x = layer(x, mask)
@@ -375,14 +356,12 @@ class Quantizer(nn.Module):
         self.out_first, self.out_rest = linear(dim, width), linear(dim, width)
         self.first, self.rest = Codebooks(1, size, dim), Codebooks(levels - 1, size, dim)
 
-    def forward(self, h, quantize=True, train=False):
+    def forward(self, h, train=False):
         """h [B, T, hidden] -> latents [B, T, width], codes [B, T, levels], loss, semantic vector, seen residuals"""
         with torch.autocast(h.device.type, enabled=False):
             h = h.float()
             b, t, _ = h.shape
             a, r = self.in_first(h), self.in_rest(h)
-            if not quantize:
-                return self.out_first(a) + self.out_rest(r), None, torch.zeros((), device=h.device), a, None
             qa, ca, la, sa = self.first(a.reshape(b * t, -1), train)
             qr, cr, lr, sr = self.rest(r.reshape(b * t, -1), train)
             qa = a + (qa.view_as(a) - a).detach()

@@ -84,7 +84,9 @@ def main():
             parts["frames"].append(frames), parts["text"].append(text)
             parts["voice"].append(np.full(len(frames), list(configs.SPEAKERS).index(voice), np.uint8))
     d = {k: np.concatenate(v) for k, v in parts.items()}
-    np.savez(a.out, **d)
+    tmp = a.out.with_name("partial-" + a.out.name)
+    np.savez(tmp, **d)
+    tmp.rename(a.out)
     print(summary(d), f"{time.time() - begin:.0f} s", flush=True)
 
 

@@ -3,10 +3,11 @@
     train_codec.py --speech FOLDER --out codec.pt --seconds 540 [--codes codes.npz]
         [--resume codec.pt] [--start 0.0] [--stop 1.0] [--decoder-only]
 
-Shards that appear while it runs are taken in, so the speech can still be in the making. The schedule runs over a share of one whole training from 0 to 1 (--start, --stop), so a training can be split over
-several runs: up to 0.04 without quantiser, then with it, from --adversary on against the discriminators; the
-learning rate falls along a cosine. Losses are printed every 200 steps. The checkpoint holds float16 weights of the
-moving average (--out) and, next to it, what a later run needs (--out with .state). --codes encodes all speech at the
+Shards that appear while it runs are taken in, so the speech can still be in the making. The schedule
+runs over a share of one whole training from 0 to 1 (--start, --stop), so a training can be split over several runs;
+from --adversary on it goes against the discriminators; the learning rate falls along a cosine. Losses are printed
+every 200 steps. The checkpoint holds float16 weights of the moving average (--out) and, next to it, what a later run
+needs (--out with .state). --codes encodes all speech at the
 end, as encode.py does. --decoder-only leaves encoder and codebooks as they are: codes made before stay valid.
 """
 from __future__ import annotations
@@ -55,12 +56,12 @@ class Trainer:
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
-    def step(self, wav, phones, quantize, adversarial):
+    def step(self, wav, phones, adversarial):
         """One update; returns losses as a tensor."""
         c = self.codec
         with self.autocast():
             h = c.encoder(wav)
-            z, _, commit, semantic, seen = c.quantizer(h, quantize, train=quantize and not self.a.decoder_only)
+            z, _, commit, semantic, seen = c.quantizer(h, train=not self.a.decoder_only)
             y = c.decoder(z)
         logits = self.phone_head(semantic).view(*phones.shape, PHONES)
         phone = F.cross_entropy(logits.flatten(0, 2), phones.flatten(), ignore_index=-1)
@@ -68,7 +69,7 @@ class Trainer:
         zero = torch.zeros((), device=self.device)
         judge, adv, feat = zero, zero, zero
         if adversarial:
-            crop = min(wav.shape[1], 24 * 1920)
+            crop = min(wav.shape[1], self.a.judged * 1920)
             off = (wav.shape[1] - crop) // 2
             real, fake = wav[:, off:off + crop], y[:, off:off + crop]
             for p in self.judge.parameters():
@@ -97,11 +98,11 @@ class Trainer:
         return torch.stack([torch.as_tensor(v, device=self.device).detach().float()
                             for v in (mel, commit, phone, judge, adv, feat)])
 
-    def run(self, wav, phones, quantize, adversarial):
+    def run(self, wav, phones, adversarial):
         """`step` through a CUDA graph for each kind of step."""
-        key = (tuple(wav.shape), quantize, adversarial)
+        key = adversarial
         if self.device.type != "cuda" or not self.a.graph:
-            return self.step(wav, phones, quantize, adversarial)
+            return self.step(wav, phones, adversarial)
         if key not in self.graphs:
             self.lock.acquire()
             s = torch.cuda.Stream()
@@ -109,13 +110,13 @@ class Trainer:
             s.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(s):
                 for _ in range(3):
-                    self.step(*self.static[key], quantize, adversarial)
+                    self.step(*self.static[key], adversarial)
             torch.cuda.current_stream().wait_stream(s)
             g = torch.cuda.CUDAGraph()
             # one pool for all graphs: only one replays at a time, and nothing in it outlives a replay but `out`, `seen`
             self.pool = self.pool or torch.cuda.graph_pool_handle()
             with torch.cuda.graph(g, pool=self.pool):
-                out = self.step(*self.static[key], quantize, adversarial)
+                out = self.step(*self.static[key], adversarial)
             self.graphs[key] = (g, out, self.seen)
             torch.cuda.empty_cache()
             self.lock.release()
@@ -158,12 +159,11 @@ def main():
     ap.add_argument("--resume", type=Path)
     ap.add_argument("--start", type=float, default=0.0)
     ap.add_argument("--stop", type=float, default=1.0)
-    ap.add_argument("--adversary", type=float, default=0.35)
-    ap.add_argument("--batch", type=int, default=40)
-    ap.add_argument("--frames", type=int, default=16)
-    ap.add_argument("--long-batch", type=int, default=6)
-    ap.add_argument("--long-frames", type=int, default=100)
-    ap.add_argument("--lr", type=float, default=8e-4)
+    ap.add_argument("--adversary", type=float, default=0.3)
+    ap.add_argument("--batch", type=int, default=6)
+    ap.add_argument("--frames", type=int, default=72, help="of 80 ms, in each row of a batch")
+    ap.add_argument("--judged", type=int, default=32, help="frames of each row that the discriminators hear")
+    ap.add_argument("--lr", type=float, default=7e-4)
     ap.add_argument("--judge-lr", type=float, default=3e-4)
     ap.add_argument("--mel", type=float, default=5.0)
     ap.add_argument("--commit", type=float, default=0.25)
@@ -174,7 +174,6 @@ def main():
     ap.add_argument("--codes", type=Path)
     ap.add_argument("--decoder-only", action="store_true")
     ap.add_argument("--graph", type=int, default=1)
-    ap.add_argument("--compile", type=int, default=1)
     ap.add_argument("--max-steps", type=int, default=10**9)
     a = ap.parse_args()
     begin = time.time()
@@ -182,7 +181,6 @@ def main():
     torch.manual_seed(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    codec_module.COMPILE = bool(a.compile) and device.type == "cuda"
     speech = Speech(a.speech, device, a.hours)
     while True:
         speech.refresh()
@@ -195,30 +193,25 @@ def main():
     if a.resume:
         t.load(a.resume)
     gen = torch.Generator(device=device).manual_seed(2)
-    initialised, switched = bool(a.resume), None
-    step, log, mark, saved = 0, [], time.time(), time.time()
-    sizes = ((a.batch, a.frames), (a.long_batch, a.long_frames))
-    if device.type == "cuda":  # all kinds of steps once, at learning rate 0: what fails fails now
-        kinds = [(True, True)] if initialised and a.start >= a.adversary else [(False, False), (True, False), (True, True)]
-        for quantize, adversarial in kinds:
-            for size in sizes:
-                t.run(*speech.crops(*size, gen), quantize, adversarial)
+    if not a.resume:
+        with torch.no_grad():
+            h = torch.cat([t.codec.encoder(speech.crops(a.batch, a.frames, gen)[0]).flatten(0, 1) for _ in range(36)])
+            t.codec.quantizer.first.initialise(t.codec.quantizer.in_first(h.float()))
+            t.codec.quantizer.rest.initialise(t.codec.quantizer.in_rest(h.float()))
+    if device.type == "cuda":  # both kinds of steps once, at learning rate 0: what fails fails now
+        for adversarial in (False, True)[a.start >= a.adversary:]:
+            t.run(*speech.crops(a.batch, a.frames, gen), adversarial)
         torch.cuda.synchronize()
-        print(f"ready: {time.time() - begin:.1f} s, {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
-    print(f"start: {time.time() - begin:.1f} s, {speech.used / 24000 / 3600:.2f} h of speech", flush=True)
+    ready, switched, step, log = time.time(), None, 0, []
+    mark = saved = ready
+    memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
+    print(f"start: {ready - begin:.1f} s, {speech.used / 24000 / 3600:.2f} h of speech{memory}", flush=True)
     while step < a.max_steps:
-        share = (time.time() - begin) / a.seconds
+        share = (time.time() - ready) / (a.seconds - (ready - begin))
         if share >= 1:
             break
         at = a.start + (a.stop - a.start) * share
-        quantize, adversarial = initialised or at > 0.04, at > a.adversary
-        if quantize and not initialised:
-            with torch.no_grad():
-                rows = [t.codec.encoder(speech.crops(a.batch, a.frames, gen)[0]).flatten(0, 1) for _ in range(24)]
-                h = torch.cat(rows).float()
-                t.codec.quantizer.first.initialise(t.codec.quantizer.in_first(h))
-                t.codec.quantizer.rest.initialise(t.codec.quantizer.in_rest(h))
-            initialised = True
+        adversarial = at > a.adversary
         if adversarial and switched is None:
             switched = step
             print(f"  discriminators on at step {step}, {time.time() - begin:.0f} s", flush=True)
@@ -230,10 +223,9 @@ def main():
                     group["lr"].fill_(v)
                 else:
                     group["lr"] = v
-        long = step % 5 == 4
-        wav, phones = speech.crops(*sizes[long], gen)
-        losses = t.run(wav, phones, quantize, adversarial)
-        if quantize and step % 25 == 0 and at < 0.85 and t.seen and not a.decoder_only:
+        wav, phones = speech.crops(a.batch, a.frames, gen)
+        losses = t.run(wav, phones, adversarial)
+        if step % 25 == 0 and at < 0.85 and t.seen and not a.decoder_only:
             t.codec.quantizer.first.revive(t.seen[0])
             t.codec.quantizer.rest.revive(t.seen[1])
         if step % 4 == 0:

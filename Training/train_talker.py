@@ -4,7 +4,9 @@
         [--speech FOLDER] [--resume talker.pt] [--start 0.0] [--stop 1.0]
 
 With --speech the program may be started before codes.npz exists: it takes texts and lengths from the shards, lays
-everything out, compiles, and then waits for the codes. --seconds counts from there.
+everything out, compiles, and then waits for the codes (and for --resume); --seconds counts from there. With --clock
+the schedule follows the wall clock instead, from one time to another; --until ends the run when a file appears, and
+--ready makes one once only codes or --resume are waited for: so a run can take over from another that had less speech.
 
 Utterances are packed into rows of 256 positions. Each is laid out as the non-streaming or the streaming text layout
 (half and half), with the language tag or without (half and half), with the exact tokenisation or one with skipped
@@ -278,6 +280,11 @@ class Trainer:
         if held:
             self.check(held)
 
+    def load(self, path: Path):
+        self.model.load_state_dict({k: v.float() for k, v in torch.load(path, map_location="cpu").items()})
+        for k, v in self.model.state_dict().items():
+            self.average[k].copy_(v)
+
     @torch.no_grad()
     def update_average(self, decay):
         live = self.model.state_dict()
@@ -308,12 +315,15 @@ def main():
     ap.add_argument("--text", type=Path, required=True)
     ap.add_argument("--tokens", type=Path, required=True)
     ap.add_argument("--out", type=Path, required=True)
-    ap.add_argument("--seconds", type=float, required=True)
+    ap.add_argument("--seconds", type=float, default=500)
+    ap.add_argument("--clock", type=float, nargs=2, help="seconds since 1970")
+    ap.add_argument("--until", type=Path)
+    ap.add_argument("--ready", type=Path)
     ap.add_argument("--resume", type=Path)
     ap.add_argument("--start", type=float, default=0.0)
     ap.add_argument("--stop", type=float, default=1.0)
-    ap.add_argument("--rows", type=int, default=160, help="rows of 256 positions a step")
-    ap.add_argument("--picks", type=int, default=8192, help="frames a step for the predictor")
+    ap.add_argument("--rows", type=int, default=96, help="rows of 256 positions a step")
+    ap.add_argument("--picks", type=int, default=5120, help="frames a step for the predictor")
     ap.add_argument("--lr", type=float, default=1.5e-3)
     ap.add_argument("--decay", type=float, default=0.05)
     ap.add_argument("--dropout", type=float, default=0.05)
@@ -344,9 +354,6 @@ def main():
     if held:
         held.ready = len(held.pack()[0])
     t = Trainer(a, rows, tokens.size, device)
-    if a.resume:
-        t.model.load_state_dict({k: v.float() for k, v in torch.load(a.resume, map_location="cpu").items()})
-        t.average = {k: v.detach().clone() for k, v in t.model.state_dict().items()}
     batches = rows.batches(a.rows)
     first = next(batches)
     t.warm_up(*first[1:], held)
@@ -361,14 +368,27 @@ def main():
         if held:
             held.codes.copy_(codes[of_row])
         del codes
-        begin = time.time()
+    if a.ready:
+        a.ready.touch()
+    if a.resume:
+        while not a.resume.exists():
+            time.sleep(0.1)
+        t.load(a.resume)
+    print(f"waited until {time.time() - begin:.1f} s", flush=True)
+    begin = time.time()
     step, log, mark, checked, saved = 0, [], time.time(), time.time(), time.time()
-    save = lambda: torch.save({k: v.half().cpu() for k, v in t.average.items()}, a.out)
+
+    def save(path):
+        torch.save({k: v.half().cpu() for k, v in t.average.items()}, path.with_name("partial-" + path.name))
+        path.with_name("partial-" + path.name).rename(path)
+
     for epoch, src, doc in itertools.chain([first], batches):
         share = (time.time() - begin) / a.seconds
-        if share >= 1 or step >= a.max_steps:
-            break
         at = a.start + (a.stop - a.start) * share
+        if a.clock:
+            share = at = max(0.0, (time.time() - a.clock[0]) / (a.clock[1] - a.clock[0]))
+        if share >= 1 or step >= a.max_steps or a.until and step % 20 == 0 and a.until.exists():
+            break
         lr = a.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * at))) * min(1.0, (step + 1) / 300)
         for group in t.opt.param_groups:
             if isinstance(group["lr"], torch.Tensor):
@@ -392,9 +412,9 @@ def main():
             print(f"  held out: code0 {c[0]:.3f} eos {c[1]:.3f} rest {sum(c[2:]) / 15:.3f}", flush=True)
             checked = mark = time.time()
         if time.time() - saved > 120:
-            save()
+            save(a.out.with_name("running-" + a.out.name))
             saved = time.time()
-    save()
+    save(a.out)
     if held:
         c = t.check(held)
         print(f"  held out: code0 {c[0]:.3f} eos {c[1]:.3f} rest {sum(c[2:]) / 15:.3f}", flush=True)
