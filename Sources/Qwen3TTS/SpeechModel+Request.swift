@@ -37,6 +37,9 @@ extension SpeechModel {
             throw .badInput(
                 "the text has \(request.text.utf8.count) bytes, at most \(Self.textLimit) make sense; speak it in parts")
         }
+        guard !request.isComplete || request.text.contains(where: { !$0.isWhitespace }) else {
+            throw .badInput("the text is empty: there is nothing to say")
+        }
         let rules = try request.sampling.resolved(configuration.generation)
         let layout =
             request.layout ?? (request.isComplete ? Prompt.defaultLayout(configuration.kind) : .streaming)

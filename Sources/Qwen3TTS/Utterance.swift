@@ -184,8 +184,9 @@ public final class Utterance: @unchecked Sendable {
         }
     }
 
-    /// Says that no more text comes.
+    /// Says that no more text comes. An utterance that got none ends without a frame.
     public func completeText() throws(ModelError) {
+        defer { if textTokens == 0 { finish(.stop) } }
         if var tokenizer = opening?.openText {
             let ids = try tokenizer.finish()
             textTokenCount += ids.count

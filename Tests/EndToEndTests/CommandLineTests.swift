@@ -1,0 +1,139 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// The built program, run as a user runs it.
+private struct Martlet {
+    let status: Int32
+    let output: Data
+    let errors: String
+
+    /// Runs `martlet` with arguments and waits.
+    init(_ arguments: [String], input: Data = Data()) throws {
+        let process = Process()
+        process.executableURL = Self.executable
+        process.arguments = arguments
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        // Files, not pipes: neither side can block the other.
+        func file(_ name: String, _ data: Data = Data()) throws -> FileHandle {
+            let url = folder.appendingPathComponent(name)
+            try data.write(to: url)
+            return try FileHandle(forUpdating: url)
+        }
+        process.standardInput = try file("in", input)
+        process.standardOutput = try file("out")
+        process.standardError = try file("err")
+        process.environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("MARTLET_") }
+        try process.run()
+        process.waitUntilExit()
+        status = process.terminationStatus
+        output = try Data(contentsOf: folder.appendingPathComponent("out"))
+        errors = String(decoding: try Data(contentsOf: folder.appendingPathComponent("err")), as: UTF8.self)
+    }
+
+    /// Beside the test bundle.
+    static let executable: URL = {
+        let arguments = ProcessInfo.processInfo.arguments
+        let bundle = arguments.first { $0.contains(".xctest") } ?? arguments[0]
+        var url = URL(fileURLWithPath: bundle)
+        while url.path.contains(".xctest") { url.deleteLastPathComponent() }
+        return url.appendingPathComponent("martlet")
+    }()
+}
+
+private struct TemporaryFolder: ~Copyable {
+    let path: String
+    init() throws {
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        path = url.path
+    }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+}
+
+@Suite struct SayTests {
+    static let model = ["--model", Fixture.customVoice.directory]
+    static let short = ["--max-seconds", "0.3", "--seed", "7"]
+
+    @Test func aFileAndAPipeHoldTheSameSamples() throws {
+        let folder = try TemporaryFolder()
+        let wav = folder.path + "/a.wav"
+        let file = try Martlet(["say", "Tea", "for", "two.", "-o", wav, "--json"] + Self.model + Self.short)
+        #expect(file.status == 0)
+        #expect(file.errors == "")
+        let pipe = try Martlet(
+            ["say", "-o", "-", "--packet", "1", "--threads", "1"] + Self.model + Self.short,
+            input: Data("Tea for two.".utf8))
+        #expect(pipe.status == 0)
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: wav))
+        #expect(bytes.count > 44 + 1920 * 2)
+        #expect(bytes.dropFirst(44) == pipe.output)
+
+        struct Summary: Decodable {
+            struct Fingerprint: Decodable { let codes, pcm: String }
+            let frames: Int
+            let finishReason: String
+            let fingerprint: Fingerprint
+        }
+        let summary = try JSONDecoder().decode(Summary.self, from: file.output)
+        #expect(summary.frames * 1920 * 2 == pipe.output.count)
+        #expect(summary.fingerprint.pcm.count == 64)
+        #expect(["length", "stop"].contains(summary.finishReason))
+    }
+
+    @Test func seedsDifferAndGreedyDoesNot() throws {
+        func speak(_ more: [String]) throws -> Data {
+            try Martlet(["say", "So.", "-o", "-", "--max-seconds", "0.3"] + Self.model + more).output
+        }
+        #expect(try speak(["--seed", "1"]) != speak(["--seed", "2"]))
+        #expect(try speak(["--seed", "1", "--greedy"]) == speak(["--seed", "2", "--greedy"]))
+    }
+
+    /// Arguments, a word that the error must name, and the exit code.
+    static let mistakes: [([String], String, Int32)] = [
+        (["say", "x", "--model", "/nowhere/at/all"], "/nowhere/at/all", 1),
+        (["say", "x", "--voice", "nobody"] + model, "serena", 1),
+        (["say", "x", "--language", "klingon"] + model, "english", 1),
+        (["say", "x", "--temperature=-1"] + model, "temperature", 1),
+        (["say", "x", "--top-p", "7"] + model, "top_p", 1),
+        (["say", "x", "--max-seconds", "-3"] + model, "--max-seconds", 64),
+        (["say", "x", "--threads", "0"] + model, "--threads", 64),
+        (["say", "x", "--weights", "q5"] + model, "q5", 64),
+        (["say", "", "-o", "-"] + model, "empty", 1),
+        (["say", "x", "-f", "/dev/null"] + model, "not both", 64),
+        (["say", "-f", "/nowhere.txt"] + model, "/nowhere.txt", 1),
+        (["say", "x", "-o", "/nowhere/a.wav"] + model, "/nowhere/a.wav", 1),
+        (["say", "x", "--voice", "/nowhere.voice"] + model, "/nowhere.voice", 1),
+        (["say", "x", "-o", "/dev/full"] + model + short, "full", 1),
+        (["say", "x", "--model", "/dev/null"], "/dev/null", 1),
+        (["inspect", "/nowhere"], "/nowhere", 1),
+        (["sing", "x"], "sing", 64),
+    ]
+
+    @Test(arguments: mistakes.indices) func aMistakeGetsOneClearLine(index: Int) throws {
+        let (arguments, word, status) = Self.mistakes[index]
+        let result = try Martlet(arguments)
+        #expect(result.status == status, "\(arguments): \(result.errors)")
+        #expect(result.errors.contains(word), "\(arguments): \(result.errors)")
+        #expect(result.output.isEmpty, "\(arguments)")
+        if status == 1 { #expect(result.errors.split(separator: "\n").count == 1, "\(result.errors)") }
+    }
+
+    @Test func invalidUTF8AndOtherFoldersAreNamed() throws {
+        let bytes = try Martlet(["say", "-o", "-"] + Self.model, input: Data([0x61, 0xFF, 0xFE]))
+        #expect(bytes.status == 1)
+        #expect(bytes.errors.contains("UTF-8"))
+
+        let folder = try TemporaryFolder()
+        let config = URL(fileURLWithPath: folder.path + "/config.json")
+        try Data(#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#.utf8).write(to: config)
+        let llama = try Martlet(["say", "x", "--model", folder.path])
+        #expect(llama.status == 1)
+        #expect(llama.errors.contains("llama"))
+        let left = folder.path + "/left.wav"
+        #expect(try Martlet(["say", "x", "--voice", "nobody", "-o", left] + Self.model).status == 1)
+        #expect(!FileManager.default.fileExists(atPath: left))
+    }
+}
