@@ -2,10 +2,48 @@
 public struct ServerOptions: Sendable {
     /// Address to listen on; loopback unless the operator says otherwise.
     public var host = "127.0.0.1"
-    /// TCP port.
+    /// TCP port; 0 takes a free one.
     public var port = 9000
-    /// Key that clients must present as a bearer token; nil lets everyone in.
-    public var apiKey: String?
+    /// Keys of which a client must present one as a bearer token; empty lets everyone in.
+    public var apiKeys: [String] = []
+    /// Origins that browsers may call from, or `*`; empty answers no cross-origin request.
+    public var corsOrigins: [String] = []
+    /// Certificate chain and private key, PEM files; nil speaks plain HTTP.
+    public var tls: (certificate: String, key: String)?
+    /// Names that the model answers to in `model`, the first one is its own.
+    public var modelNames: [String] = ["martlet"]
+    /// Where uploaded voices are kept; nil takes no uploads.
+    public var voicesDirectory: String?
+    /// Seed of requests that name none.
+    public var defaultSeed: UInt64 = 0
+    /// Bytes of text in one request.
+    public var maxText = 64 << 10
+    /// Bytes of a request's body that is no upload.
+    public var maxBody = 16 << 20
+    /// Bytes of an uploaded recording.
+    public var maxUpload = 32 << 20
+    /// Voices that may be kept.
+    public var maxVoices = 1_000
+    /// Connections at a time; more wait to be accepted.
+    public var maxConnections = 1_024
+    /// Seconds that a client gets to send a request, and that an idle connection is kept.
+    public var readTimeout = 60.0
+    /// Seconds that a client may leave what was sent to it unread.
+    public var writeTimeout = 60.0
+    /// Seconds that one request may take; nil sets no bound.
+    public var requestTimeout: Double?
+    /// Seconds that running streams get to finish at shutdown.
+    public var drainTimeout = 60.0
+    /// Whether `ref_audio` may be an http or https address, which the server then fetches. Private ones are never.
+    public var allowsAudioURLs = false
+    /// Milliseconds of audio in one chunk of `/tts/stream`.
+    public var streamChunkMilliseconds = 30.0
+    /// Where the encoders of compressed formats are looked for before the system's own places.
+    public var encoderDirectories: [String] = []
+    /// Takes a line of JSON for every request; nil logs none.
+    public var accessLog: (@Sendable (String) -> Void)?
+    /// Port of the Wyoming protocol; nil leaves it off.
+    public var wyomingPort: Int?
 
     /// The defaults.
     public init() {}

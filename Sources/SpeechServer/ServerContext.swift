@@ -1,0 +1,85 @@
+import Logging
+import Qwen3TTS
+import SpeechEngine
+import Synchronization
+
+/// What all of a server's protocols share.
+final class ServerContext: Sendable {
+    let engine: SpeechEngine
+    let options: ServerOptions
+    let speaker: Speaker
+    let authorization: Authorization
+    let metrics: Metrics
+    let logger: Logger
+    private let state = Mutex(State())
+
+    private struct State {
+        var isWarm = false
+        var isDraining = false
+        var warmUpError: String?
+        var port: Int?
+    }
+
+    init(engine: SpeechEngine, options: ServerOptions, logger: Logger) throws {
+        self.engine = engine
+        self.options = options
+        self.logger = logger
+        let voices = VoiceStore(
+            directory: options.voicesDirectory, identity: try engine.model.identity, limit: options.maxVoices)
+        for problem in voices.problems { logger.warning("a saved voice is left out: \(problem)") }
+        speaker = Speaker(
+            model: engine.model, voices: voices, cloner: Cloner(model: engine.model, options: options), options: options)
+        authorization = Authorization(keys: options.apiKeys)
+        metrics = Metrics()
+    }
+
+    var model: SpeechModel { engine.model }
+
+    /// Starts an utterance; what the engine refuses comes as an API error.
+    func speak(_ request: SpeechRequest, packets: PacketPolicy = .growing) throws(APIError) -> SpeechStream {
+        if isDraining { throw APIError(EngineError.draining) }
+        do throws(EngineError) {
+            return try engine.speak(request, packets: packets)
+        } catch {
+            throw APIError(error)
+        }
+    }
+
+    // MARK: Life
+
+    /// Whether the warm-up has spoken and the server is not shutting down.
+    var isReady: Bool { state.withLock { $0.isWarm && !$0.isDraining } }
+
+    /// Whether it is shutting down: nothing new is taken.
+    var isDraining: Bool { state.withLock { $0.isDraining } }
+
+    /// Why the warm-up failed.
+    var warmUpError: String? { state.withLock { $0.warmUpError } }
+
+    /// The port that it listens on, once it does.
+    var port: Int? { state.withLock { $0.port } }
+
+    func listens(on port: Int?) { state.withLock { $0.port = port } }
+
+    func beginDraining() { state.withLock { $0.isDraining = true } }
+
+    /// Speaks a few frames, so that weights are in memory and every stage has run once.
+    func warmUp() async {
+        var request = SpeechRequest(text: "Ready.")
+        request.sampling.maxNewTokens = 5
+        if let encoder = model.configuration.speakerEncoder {
+            // A voice that needs no recording: it only has to reach every stage.
+            request.voice = .clone(
+                ClonePrompt(
+                    speakerVector: [Float](repeating: 0, count: encoder.outputSize),
+                    codeGroups: model.configuration.talker.codeGroups))
+        }
+        do {
+            for await _ in try speak(request) {}
+            state.withLock { $0.isWarm = true }
+        } catch {
+            state.withLock { $0.warmUpError = "\(error)" }
+            logger.error("the warm-up failed: \(error)")
+        }
+    }
+}
