@@ -312,7 +312,6 @@ public struct HubClient: Sendable {
             case ("GatedRepo", _):
                 return .gated(repository: name, page: "\(configuration.endpoint)/\(name)", hasToken: hasToken)
             case ("RevisionNotFound", _): return .revisionNotFound(repository: name, revision: revision.name)
-            case ("EntryNotFound", _): return .fileNotFound(repository: name, path: path ?? "")
             case ("RepoNotFound", _): return .repositoryNotFound(repository: name, hasToken: hasToken)
             // The hub answers 401 for repositories that do not exist, unless it names the token as the reason.
             case (_, 401) where !hasToken: return .repositoryNotFound(repository: name, hasToken: false)

@@ -143,12 +143,17 @@ struct HubTransport: Sendable {
         let reason: String
         switch error {
         case let error as NIOConnectionError:
-            reason = error.connectionErrors.first.map { "\($0.error)" } ?? "the name is not known"
+            reason = error.connectionErrors.first.map { words(for: $0.error) } ?? "the name is not known"
         case let error as HTTPClientError: reason = error.shortDescription
-        default: reason = "\(error)"
+        default: reason = words(for: error)
         }
         return TransientFailure(host: host, status: nil, reason: String(reason.prefix(200)))
     }
+}
+
+/// The operating system's words where it reported the error.
+private func words(for error: any Error) -> String {
+    (error as? IOError).map { systemErrorText($0.errnoCode) } ?? "\(error)"
 }
 
 /// Whether scheme, host and port are the same.
