@@ -28,9 +28,13 @@ struct PullCommand: AsyncParsableCommand {
 
     func run() async throws {
         let line = isatty(STDERR_FILENO) != 0 ? ProgressLine() : nil
+        print(try await pull(line))
+    }
+
+    /// Pulls and gives the folder; the line is left whether that works or not.
+    private func pull(_ line: ProgressLine?) async throws -> String {
         defer { line?.end() }
-        let folder = try await HubClient().pull(repository: repository, revision: revision) { line?.draw($0) }
-        print(folder.path)
+        return try await HubClient().pull(repository: repository, revision: revision) { line?.draw($0) }.path
     }
 }
 
