@@ -59,6 +59,7 @@ public final class SafetensorsFile: @unchecked Sendable {
 
     private struct Header: Decodable {
         var metadata: [String: String] = [:]
+        var hasMetadata = false
         var entries: [String: Entry] = [:]
 
         struct Key: CodingKey {
@@ -73,6 +74,7 @@ public final class SafetensorsFile: @unchecked Sendable {
             for key in container.allKeys {
                 if key.stringValue == "__metadata__" {
                     metadata = try container.decode([String: String].self, forKey: key)
+                    hasMetadata = true
                 } else {
                     entries[key.stringValue] = try container.decode(Entry.self, forKey: key)
                 }
@@ -127,7 +129,9 @@ public final class SafetensorsFile: @unchecked Sendable {
                 }
                 let offsets = entry.data_offsets
                 guard offsets.count == 2, offsets[0] >= 0, offsets[0] <= offsets[1], offsets[1] <= size - dataStart
-                else { throw malformed("tensor '\(name)' lies at \(offsets), outside the \(size - dataStart) data bytes") }
+                else {
+                    throw malformed("tensor '\(name)' lies at \(offsets), outside the \(size - dataStart) data bytes")
+                }
                 guard offsets[1] - offsets[0] == bytes else {
                     throw malformed(
                         "tensor '\(name)' (\(entry.dtype) \(entry.shape)) needs \(bytes) bytes, its offsets give "
@@ -139,9 +143,22 @@ public final class SafetensorsFile: @unchecked Sendable {
                         rebasing: mapping[(dataStart + offsets[0])..<(dataStart + offsets[1])]))
                 if bytes > 0 { extents.append((offsets[0], offsets[1], name)) }
             }
+            let keys = header.entries.count + (header.hasMetadata ? 1 : 0)
+            guard Self.topLevelKeys(mapping[8..<dataStart]) == keys else { throw malformed("a name occurs twice") }
+            // The format knows no gaps: what no tensor claims was meant for one that the header lost.
             extents.sort { $0.begin < $1.begin }
-            for (one, next) in zip(extents, extents.dropFirst()) where next.begin < one.end {
-                throw malformed("tensors '\(one.name)' and '\(next.name)' overlap")
+            var end = 0
+            for (index, extent) in extents.enumerated() {
+                if extent.begin < end {
+                    throw malformed("tensors '\(extents[index - 1].name)' and '\(extent.name)' overlap")
+                }
+                guard extent.begin == end else {
+                    throw malformed("no tensor claims the \(extent.begin - end) bytes before '\(extent.name)'")
+                }
+                end = extent.end
+            }
+            guard end == size - dataStart else {
+                throw malformed("no tensor claims the last \(size - dataStart - end) bytes")
             }
             self.mapping = mapping
             self.views = views
@@ -152,6 +169,27 @@ public final class SafetensorsFile: @unchecked Sendable {
             munmap(UnsafeMutableRawPointer(mutating: base), size)
             throw error
         }
+    }
+
+    /// Names in the outermost object of valid JSON, with repetitions, which a decoder hides.
+    private static func topLevelKeys(_ json: Slice<UnsafeRawBufferPointer>) -> Int {
+        var (depth, keys) = (0, 0)
+        var (isString, isEscaped) = (false, false)
+        for byte in json {
+            if isString {
+                if !isEscaped && byte == UInt8(ascii: "\"") { isString = false }
+                isEscaped = !isEscaped && byte == UInt8(ascii: "\\")
+                continue
+            }
+            switch byte {
+            case UInt8(ascii: "\""): isString = true
+            case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
+            case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
+            case UInt8(ascii: ":") where depth == 1: keys += 1
+            default: break
+            }
+        }
+        return keys
     }
 
     deinit { munmap(UnsafeMutableRawPointer(mutating: mapping.baseAddress), mapping.count) }
@@ -204,7 +242,9 @@ extension TensorView {
         case .float32:
             UnsafeMutableRawPointer(out).copyMemory(from: bytes.baseAddress.unsafelyUnwrapped, byteCount: count * 4)
         case .bfloat16:
-            for i in 0..<count { out[i] = floatFromBFloat16(bytes.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self)) }
+            for i in 0..<count {
+                out[i] = floatFromBFloat16(bytes.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self))
+            }
         case .float16:
             for i in 0..<count { out[i] = floatFromHalf(bytes.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self)) }
         case .float64:

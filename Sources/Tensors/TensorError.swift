@@ -11,6 +11,7 @@ public enum TensorError: Error, Hashable, Sendable, CustomStringConvertible {
     /// A file that cannot be written; `reason` is the system's own word.
     case unwritable(path: String, reason: String)
 
+    /// One line: what is wrong with which file or tensor.
     public var description: String {
         switch self {
         case .unreadable(let path, let reason): "cannot read \(path): \(reason)"
