@@ -187,7 +187,7 @@ final class TemporaryFile {
         #expect(try SafetensorsFile(path: temporary.path)["a"]?.count == 0)
     }
 
-    /// 1500 seeded mutations of a good file: each is read or refused with an error, and what is read lies in the file.
+    /// 600 seeded mutations of a good file: each is read or refused with an error, and what is read lies in the file.
     @Test func mutations() throws {
         let original = try Data(contentsOf: URL(fileURLWithPath: fixtures + "/python.safetensors"))
         let headerEnd = 8 + Int(original.prefix(8).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
@@ -199,7 +199,7 @@ final class TemporaryFile {
         let digits = Array("0123456789-\"{}[]:,eE.\\u".utf8)
         let file = TemporaryFile()
         var refused = 0
-        for _ in 0..<1500 {
+        for _ in 0..<600 {
             var bytes = original
             for _ in 0...next(3) {
                 let at = next(headerEnd)
@@ -226,6 +226,6 @@ final class TemporaryFile {
                 refused += 1
             }
         }
-        #expect(refused > 1000)
+        #expect(refused > 400)
     }
 }
