@@ -36,7 +36,7 @@ def encode_utterances(codec, pcm, start, frames, budget=6000):
     order = np.argsort(frames, kind="stable")
     i = 0
     while i < len(order):
-        width = -(-int(frames[order[i]]) // 8) * 8
+        width = -(-int(frames[order[i]]) // 16) * 16
         k = i + 1
         while k < len(order) and frames[order[k]] <= width and width * (k - i + 1) <= budget:
             k += 1

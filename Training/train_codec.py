@@ -207,7 +207,7 @@ def main():
     memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
     print(f"start: {ready - begin:.1f} s, {speech.used / 24000 / 3600:.2f} h of speech{memory}", flush=True)
     while step < a.max_steps:
-        share = (time.time() - ready) / (a.seconds - (ready - begin))
+        share = (time.time() - ready) / max(1e-3, a.seconds - (ready - begin))
         if share >= 1:
             break
         at = a.start + (a.stop - a.start) * share

@@ -1,12 +1,11 @@
 """Trains the talker and the code predictor on encoded speech.
 
     train_talker.py --codes codes.npz --text FOLDER/train.txt --tokens FOLDER --out talker.pt --seconds 500
-        [--speech FOLDER] [--resume talker.pt] [--start 0.0] [--stop 1.0]
+        [--resume talker.pt] [--start 0.0] [--stop 1.0]
+    train_talker.py --speech FOLDER --codec codec.pt …
 
-With --speech the program may be started before codes.npz exists: it takes texts and lengths from the shards, lays
-everything out, compiles, and then waits for the codes (and for --resume); --seconds counts from there. With --clock
-the schedule follows the wall clock instead, from one time to another; --until ends the run when a file appears, and
---ready makes one once only codes or --resume are waited for: so a run can take over from another that had less speech.
+With --speech the shards are encoded as they appear, so the speech can still be in the making. The schedule runs over
+a share of one whole training from 0 to 1 (--start, --stop), so a training can be split over several runs.
 
 Utterances are packed into rows of 256 positions. Each is laid out as the non-streaming or the streaming text layout
 (half and half), with the language tag or without (half and half), with the exact tokenisation or one with skipped
@@ -16,7 +15,6 @@ input codes are replaced at random, so that generation survives its own slips.
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 import threading
 import time
@@ -28,40 +26,49 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import configs
+from encode import encode_utterances, load_codec, read_shard
 from talker import ABSENT, EmbedSum, Talker, prefix_tags
 from text import Tokens
 
 LENGTH = 256
+HELD_ROWS = 24
 
 
 class Rows:
-    """Every utterance's rows in both layouts, and the packing of one epoch after the other."""
+    """Every utterance's rows in both layouts, and the packing of one epoch after the other. It may grow meanwhile; its
+    tensors have their final size from the start, so that a CUDA graph can hold on to them."""
 
-    def __init__(self, data, lines, folder: Path, text_vocab: int, device, seed=0, limit=10**9):
+    def __init__(self, folder: Path, device, hours: float, seed=0):
         self.device, self.rng = device, np.random.default_rng(seed)
-        self.codes = torch.from_numpy(data["codes"].astype(np.int16)).to(device)
-        frames, first = data["frames"], np.concatenate([[0], np.cumsum(data["frames"])[:-1]])
-        exact, loose = Tokens(folder), Tokens(folder, dropout=0.12)
-        texts = [lines[i] for i in data["text"]]
-        variants = [exact(texts), loose(texts)]
-        names, ids = list(configs.SPEAKERS), configs.CODEC_IDS
-        pad, bos, eos, stop = exact.pad, exact.bos, exact.eos, ids["codec_eos_token_id"]
-        cols = [[] for _ in range(5)]  # text id, codec id, frame index, target kind is derived, position
+        self.exact, self.loose = Tokens(folder), Tokens(folder, dropout=0.12)
+        self.stop = configs.CODEC_IDS["codec_eos_token_id"]
+        frames = int(hours * 45000)
+        self.codes = torch.zeros(frames, 16, dtype=torch.int16, device=device)
+        # of every position: text id, codec id, frame, target (frame, -1 none, -2 EOS), position
+        self.cols = [torch.zeros(8 * frames, dtype=t, device=device)
+                     for t in (torch.int16, torch.int16, torch.int32, torch.int32, torch.int16)]
+        self.frames = self.positions = 0
         self.start, self.size, self.alternatives = [], [], []
-        at = 0
+
+    def add(self, texts, frames, voice, codes):
+        """Utterances one after another: their texts, lengths, speakers (index) and codes [sum of lengths, 16]."""
+        names, ids = list(configs.SPEAKERS), configs.CODEC_IDS
+        variants = [self.exact(texts), self.loose(texts)]
+        pad, bos, eos = self.exact.pad, self.exact.bos, self.exact.eos
+        cols, start, size, alternatives = [[] for _ in range(5)], [], [], []
+        at = self.positions
+        first = self.frames + np.concatenate([[0], np.cumsum(frames)[:-1]])
         for u in range(len(texts)):
             options, n = [], int(frames[u])
             f = np.arange(first[u], first[u] + n)
             for form in range(4):
                 body = variants[form >> 1][u]
-                stream = form & 1
-                tags = prefix_tags(("auto", "english")[self.rng.integers(2)]) + [configs.SPEAKERS[names[data["voice"][u]]]]
-                text = exact.role + [pad] * len(tags) + [bos]
+                tags = prefix_tags(("auto", "english")[self.rng.integers(2)]) + [configs.SPEAKERS[names[voice[u]]]]
+                text = self.exact.role + [pad] * len(tags) + [bos]
                 codec = [-1] * 3 + tags + [ids["codec_pad_id"]]
-                if stream:
+                if form & 1:  # streaming
                     text.append(body[0]), codec.append(ids["codec_bos_id"])
-                    rest = body[1:] + [eos]
-                    rest = (rest + [pad] * n)[:n] if len(rest) < n else rest[:n]
+                    rest = (body[1:] + [eos] + [pad] * n)[:n]
                 else:
                     text += body + [eos, pad]
                     codec += [ids["codec_pad_id"]] * (len(body) + 1) + [ids["codec_bos_id"]]
@@ -69,30 +76,38 @@ class Rows:
                 p = len(text)
                 if p + n > LENGTH:
                     continue
-                cols[0].append(np.array(text + rest, np.int16))
-                cols[1].append(np.array(codec + [-1] * n, np.int16))
-                cols[2].append(np.concatenate([np.full(p, -1), f]).astype(np.int32))
+                cols[0].append(text + rest)
+                cols[1].append(codec + [-1] * n)
+                cols[2].append(np.concatenate([np.full(p, -1), f]))
                 # the row before frame k predicts frame k; the last frame's row predicts EOS
-                cols[3].append(np.concatenate([np.full(p - 1, -1), f, [-2]]).astype(np.int32))
-                cols[4].append(np.arange(p + n, dtype=np.int16))
-                options.append(len(self.start))
-                self.start.append(at), self.size.append(p + n)
+                cols[3].append(np.concatenate([np.full(p - 1, -1), f, [-2]]))
+                cols[4].append(np.arange(p + n))
+                options.append(len(self.start) + len(start))
+                start.append(at), size.append(p + n)
                 at += p + n
             if options:
-                self.alternatives.append(options)
-        self.start, self.size = np.array(self.start), np.array(self.size)
-        self.cols = [torch.from_numpy(np.concatenate(c)).to(device) for c in cols]
-        self.stop = stop
-        self.next, self.lock = None, threading.Lock()
+                alternatives.append(options)
+        if at > len(self.cols[0]) or self.frames + len(codes) > len(self.codes):
+            raise SystemExit("more speech than --hours says")
+        self.codes[self.frames:self.frames + len(codes)] = torch.from_numpy(codes.astype(np.int16)).to(self.device)
+        for to, c in zip(self.cols, cols):
+            to[self.positions:at] = torch.from_numpy(np.concatenate(c)).to(self.device, to.dtype)
+        if self.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
+        self.frames, self.positions = self.frames + len(codes), at
+        self.start += start
+        self.size += size
+        self.alternatives += alternatives
 
     def pack(self):
         """Source indices [rows, LENGTH] (-1: nothing) and document numbers of one epoch."""
-        rng = self.rng
+        rng, known = self.rng, list(self.alternatives)
+        start, size = np.array(self.start), np.array(self.size)
         weights = np.array([0.375, 0.375, 0.125, 0.125])
-        pick = rng.choice(4, size=len(self.alternatives), p=weights)
-        chosen = np.array([o[min(p, len(o) - 1)] for o, p in zip(self.alternatives, pick)])
+        pick = rng.choice(4, size=len(known), p=weights)
+        chosen = np.array([o[min(p, len(o) - 1)] for o, p in zip(known, pick)])
         rng.shuffle(chosen)
-        sizes = self.size[chosen]
+        sizes = size[chosen]
         row, room, rows = [], [], np.zeros(len(chosen), np.int64)
         offset = np.zeros(len(chosen), np.int64)
         open_rows = []  # a few rows that still have room
@@ -116,7 +131,7 @@ class Rows:
         total = np.repeat(np.cumsum(sizes) - sizes, sizes)
         within = np.arange(sizes.sum()) - total
         dest = np.repeat(rows * LENGTH + offset, sizes) + within
-        src[dest] = np.repeat(self.start[chosen], sizes) + within
+        src[dest] = np.repeat(start[chosen], sizes) + within
         doc[dest] = np.repeat(np.arange(len(chosen)), sizes)
         order = rng.permutation(count)
         return src.reshape(count, LENGTH)[order], doc.reshape(count, LENGTH)[order]
@@ -149,28 +164,47 @@ class Rows:
         return fill(text), fill(codec), fill(frame), fill(target), torch.where(none, 0, pos)
 
 
-def listed(folder: Path):
-    """frames, text and voice of all shards, and room for their codes."""
-    frames, text, voice = [], [], []
-    for path in sorted(folder.glob("[a-z]*.npz")):
-        with np.load(path) as z:
-            frames.append(z["frames"]), text.append(z["text"])
-        voice.append(np.full(len(frames[-1]), list(configs.SPEAKERS).index(path.name.rsplit("-", 1)[0]), np.uint8))
-    d = dict(frames=np.concatenate(frames), text=np.concatenate(text), voice=np.concatenate(voice))
-    return dict(d, codes=np.zeros((int(d["frames"].sum()), 16), np.uint16))
+def split(text):
+    """Which utterances are kept out of training, to watch over-fitting."""
+    return np.asarray(text) % 331 == 0
 
 
-def take_codes(d, data):
-    """The codes of d's utterances, in d's order, out of `data`, which may hold more."""
-    key = lambda x: x["voice"].astype(np.int64) << 32 | x["text"]
-    first = np.concatenate([[0], np.cumsum(data["frames"])[:-1]])
-    order = np.argsort(key(data))
-    at = np.searchsorted(key(data)[order], key(d))
-    found = order[np.minimum(at, len(order) - 1)]
-    if not (np.array_equal(key(data)[found], key(d)) and np.array_equal(data["frames"][found], d["frames"])):
-        raise SystemExit("the codes are of other speech: run without --speech")
-    within = np.arange(d["frames"].sum()) - np.repeat(np.cumsum(d["frames"]) - d["frames"], d["frames"])
-    return data["codes"][np.repeat(first[found], d["frames"]) + within]
+class Source:
+    """Fills `rows` and `held` from codes or from the shards in a folder."""
+
+    def __init__(self, lines, rows: Rows, held: Rows):
+        self.lines, self.rows, self.held, self.known = lines, rows, held, set()
+        self.lock, self.stop = threading.Lock(), threading.Event()
+
+    def add(self, codes, frames, text, voice):
+        away = split(text)
+        of_row = np.repeat(away, frames)
+        for rows, keep, keep_row in ((self.rows, ~away, ~of_row), (self.held, away, of_row)):
+            if keep.any():
+                rows.add([self.lines[i] for i in text[keep]], frames[keep], voice[keep], codes[keep_row])
+
+    def refresh(self, folder: Path, codec, limit=10**9):
+        device = next(codec.parameters()).device
+        for path in sorted(folder.glob("[a-z]*.npz"), key=lambda p: p.stat().st_mtime):
+            if path.name in self.known or self.stop.is_set() or len(self.known) >= limit:
+                continue
+            self.known.add(path.name)
+            voice, pcm, frames, text = read_shard(path)
+            start = 1920 * np.concatenate([[0], np.cumsum(frames)[:-1]]).astype(np.int64)
+            with self.lock:
+                codes = encode_utterances(codec, torch.from_numpy(pcm).to(device), start, frames)
+                self.add(codes, frames, text, np.full(len(frames), list(configs.SPEAKERS).index(voice)))
+
+    def follow(self, folder: Path, codec):
+        """Refreshes in a thread, on a stream of its own."""
+        stream = torch.cuda.Stream() if torch.cuda.is_available() else None
+
+        def loop():
+            with torch.cuda.stream(stream):
+                while not self.stop.wait(1.0):
+                    self.refresh(folder, codec)
+
+        threading.Thread(target=loop, daemon=True).start()
 
 
 class Trainer:
@@ -272,13 +306,12 @@ class Trainer:
         return self.result
 
     def warm_up(self, src, doc, held):
-        """Compiles and captures everything at learning rate 0, on codes that are not there yet."""
+        """Compiles and captures everything at learning rate 0."""
         self.run(src, doc)
         for state in self.opt.state.values():
             for v in state.values():
                 v.zero_()
-        if held:
-            self.check(held)
+        self.check(held)
 
     def load(self, path: Path):
         self.model.load_state_dict({k: v.float() for k, v in torch.load(path, map_location="cpu").items()})
@@ -296,12 +329,11 @@ class Trainer:
         live = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
-        rows, keep = self.rows, []
-        self.rows = held
-        for _, src, doc in held.batches(min(self.a.rows, held.ready)):
-            code, stop, sub = self.losses(src, doc, 0.0, min(self.a.picks, src.numel()))
-            keep = [float(code), float(stop)] + sub.tolist()
-            break
+        rows, self.rows = self.rows, held
+        src, doc = (torch.from_numpy(x[:HELD_ROWS]).to(self.device) for x in held.pack())
+        src, doc = (F.pad(x, (0, 0, 0, HELD_ROWS - len(x)), value=-1) for x in (src, doc))
+        code, stop, sub = self.losses(src, doc, 0.0, min(self.a.picks, src.numel() // 2))
+        keep = [float(code), float(stop)] + sub.tolist()
         self.rows = rows
         self.model.load_state_dict(live)
         self.model.train()
@@ -310,26 +342,25 @@ class Trainer:
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--codes", type=Path, required=True)
+    ap.add_argument("--codes", type=Path)
     ap.add_argument("--speech", type=Path)
+    ap.add_argument("--codec", type=Path)
     ap.add_argument("--text", type=Path, required=True)
     ap.add_argument("--tokens", type=Path, required=True)
     ap.add_argument("--out", type=Path, required=True)
-    ap.add_argument("--seconds", type=float, default=500)
-    ap.add_argument("--clock", type=float, nargs=2, help="seconds since 1970")
-    ap.add_argument("--until", type=Path)
-    ap.add_argument("--ready", type=Path)
+    ap.add_argument("--seconds", type=float, required=True)
     ap.add_argument("--resume", type=Path)
     ap.add_argument("--start", type=float, default=0.0)
     ap.add_argument("--stop", type=float, default=1.0)
     ap.add_argument("--rows", type=int, default=96, help="rows of 256 positions a step")
-    ap.add_argument("--picks", type=int, default=5120, help="frames a step for the predictor")
+    ap.add_argument("--picks", type=int, default=6400, help="frames a step for the predictor")
     ap.add_argument("--lr", type=float, default=1.5e-3)
     ap.add_argument("--decay", type=float, default=0.05)
     ap.add_argument("--dropout", type=float, default=0.05)
     ap.add_argument("--noise", type=float, default=0.06)
     ap.add_argument("--sub", type=float, default=3.0)
     ap.add_argument("--stop-weight", type=float, default=0.03)
+    ap.add_argument("--hours", type=float, default=130, help="room for speech")
     ap.add_argument("--graph", type=int, default=1)
     ap.add_argument("--compile", type=int, default=1)
     ap.add_argument("--max-steps", type=int, default=10**9)
@@ -338,56 +369,37 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(3)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    def load():
-        with np.load(a.codes) as z:
-            return {k: z[k] for k in z.files}
-
-    data = listed(a.speech) if a.speech else load()
-    lines = a.text.read_text().splitlines()
-    tokens = Tokens(a.tokens)
-    # utterances whose text number is a multiple of 331 are kept out, to watch over-fitting
-    away = data["text"] % 331 == 0
-    row_of = np.repeat(np.arange(len(data["frames"])), data["frames"])
-    part = lambda keep: dict(codes=data["codes"][keep[row_of]], **{k: data[k][keep] for k in ("frames", "text", "voice")})
-    rows = Rows(part(~away), lines, a.tokens, tokens.size, device)
-    held = Rows(part(away), lines, a.tokens, tokens.size, device, 7) if away.sum() > 8 else None
-    if held:
-        held.ready = len(held.pack()[0])
-    t = Trainer(a, rows, tokens.size, device)
-    batches = rows.batches(a.rows)
-    first = next(batches)
-    t.warm_up(*first[1:], held)
-    print(f"start: {time.time() - begin:.1f} s, {len(rows.alternatives)} utterances, "
-          f"{sum(p.numel() for p in t.model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    if a.speech:
-        while not a.codes.exists():
-            time.sleep(0.2)
-        codes = torch.from_numpy(take_codes(data, load()).astype(np.int16)).to(device)
-        of_row = torch.from_numpy(away[row_of]).to(device)
-        rows.codes.copy_(codes[~of_row])
-        if held:
-            held.codes.copy_(codes[of_row])
-        del codes
-    if a.ready:
-        a.ready.touch()
+    rows, held = Rows(a.tokens, device, a.hours), Rows(a.tokens, device, 3.0, 7)
+    source = Source(a.text.read_text().splitlines(), rows, held)
+    t = Trainer(a, rows, rows.exact.size, device)
     if a.resume:
-        while not a.resume.exists():
-            time.sleep(0.1)
         t.load(a.resume)
-    print(f"waited until {time.time() - begin:.1f} s", flush=True)
-    begin = time.time()
-    step, log, mark, checked, saved = 0, [], time.time(), time.time(), time.time()
+    if a.codes:
+        with np.load(a.codes) as z:
+            source.add(*(z[k] for k in ("codes", "frames", "text", "voice")))
+    else:
+        codec = load_codec(a.codec, device)
+        while held.frames == 0 or rows.positions < 5 * a.rows * LENGTH:
+            source.refresh(a.speech, codec)
+            time.sleep(0.2)
+        source.follow(a.speech, codec)
+    batches = rows.batches(a.rows)
+    with source.lock:
+        src, doc = (torch.from_numpy(x[:a.rows]).to(device) for x in rows.pack())
+        t.warm_up(src, doc, held)
+    ready = time.time()
+    print(f"start: {ready - begin:.1f} s, {len(rows.alternatives)} utterances, "
+          f"{sum(p.numel() for p in t.model.parameters()) / 1e6:.2f} M parameters", flush=True)
+    step, log, mark, checked, saved = 0, [], ready, ready, ready
 
     def save(path):
         torch.save({k: v.half().cpu() for k, v in t.average.items()}, path.with_name("partial-" + path.name))
         path.with_name("partial-" + path.name).rename(path)
 
-    for epoch, src, doc in itertools.chain([first], batches):
-        share = (time.time() - begin) / a.seconds
+    for epoch, src, doc in batches:
+        share = (time.time() - ready) / max(1e-3, a.seconds - (ready - begin))
         at = a.start + (a.stop - a.start) * share
-        if a.clock:
-            share = at = max(0.0, (time.time() - a.clock[0]) / (a.clock[1] - a.clock[0]))
-        if share >= 1 or step >= a.max_steps or a.until and step % 20 == 0 and a.until.exists():
+        if share >= 1 or step >= a.max_steps:
             break
         lr = a.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * at))) * min(1.0, (step + 1) / 300)
         for group in t.opt.param_groups:
@@ -399,25 +411,25 @@ def main():
         if step % 4 == 0:
             t.update_average(min(0.995, step / (step + 40)))
         step += 1
-        if step % 25 == 0:
+        if step % 20 == 0:
             log.append(out.clone())
-        if step % 250 == 0:
+        if step % 100 == 0:
             m = torch.stack(log).mean(0).tolist()
-            print(f"step {step} epoch {epoch} at {at:.3f} {(time.time() - mark) * 4:.1f} ms/step  code0 {m[0]:.3f} eos "
-                  f"{m[1]:.3f} rest {sum(m[2:]) / 15:.3f} (1: {m[2]:.2f} 4: {m[5]:.2f} 8: {m[9]:.2f} 15: {m[16]:.2f})",
-                  flush=True)
+            print(f"step {step} epoch {epoch} at {at:.3f} {(time.time() - mark) * 10:.1f} ms/step  code0 {m[0]:.3f} eos "
+                  f"{m[1]:.3f} rest {sum(m[2:]) / 15:.3f} (1: {m[2]:.2f} 4: {m[5]:.2f} 8: {m[9]:.2f} 15: {m[16]:.2f})  "
+                  f"{rows.frames / 45000:.1f} h", flush=True)
             log, mark = [], time.time()
-        if held and step > 1 and time.time() - checked > 45:
+        if time.time() - checked > 60:
             c = t.check(held)
             print(f"  held out: code0 {c[0]:.3f} eos {c[1]:.3f} rest {sum(c[2:]) / 15:.3f}", flush=True)
             checked = mark = time.time()
         if time.time() - saved > 120:
             save(a.out.with_name("running-" + a.out.name))
             saved = time.time()
+    source.stop.set()
     save(a.out)
-    if held:
-        c = t.check(held)
-        print(f"  held out: code0 {c[0]:.3f} eos {c[1]:.3f} rest {sum(c[2:]) / 15:.3f}", flush=True)
+    c = t.check(held)
+    print(f"  held out: code0 {c[0]:.3f} eos {c[1]:.3f} rest {sum(c[2:]) / 15:.3f}", flush=True)
     extra = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
     print(f"saved after {step} steps, {time.time() - begin:.0f} s{extra}", flush=True)
 
