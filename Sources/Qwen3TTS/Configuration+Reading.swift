@@ -71,10 +71,11 @@ struct ConfigurationReader {
         guard case .object(let members) = value else {
             throw .badConfiguration(file: file, field: "the top", expected: "an object", found: value.shown)
         }
-        self.init(file: file, path: "", members: members)
+        self.init(file: file, members: members)
     }
 
-    private init(file: String, path: String, members: [String: JSONValue]) {
+    /// An object that has been parsed; `path` is what its keys are shown with.
+    init(file: String, path: String = "", members: [String: JSONValue]) {
         self.file = file
         self.path = path
         self.members = members
@@ -112,28 +113,28 @@ struct ConfigurationReader {
     func has(_ key: String) -> Bool { value(key) != nil }
 
     func integer(_ key: String, default fallback: Int? = nil, in range: ClosedRange<Int>) throws(ModelError) -> Int {
-        let found: Int
-        switch value(key) {
-        case .integer(let value): found = value
-        case .number(let value) where value == value.rounded() && abs(value) < 1e15: found = Int(value)
-        case nil:
-            guard let fallback else {
-                throw bad(key, expected: Self.integerRange(range), found: "missing")
-            }
-            found = fallback
-            guard range.contains(found) else {
-                throw bad(key, expected: Self.integerRange(range), found: "missing, by default \(found)")
-            }
-        case let other?: throw bad(key, expected: Self.integerRange(range), found: other.shown)
-        }
-        guard range.contains(found) else {
-            throw bad(key, expected: Self.integerRange(range), found: "\(found)")
-        }
-        return found
+        try integer(key, fallback, range, "an integer from \(range.lowerBound) to \(range.upperBound)")
     }
 
-    private static func integerRange(_ range: ClosedRange<Int>) -> String {
-        "an integer from \(range.lowerBound) to \(range.upperBound)"
+    /// A row of a table whose size another key states.
+    func id(_ key: String, default fallback: Int, below size: (key: String, value: Int)) throws(ModelError) -> Int32 {
+        Int32(try integer(key, fallback, 0...(size.value - 1), Self.idBelow(size)))
+    }
+
+    private static func idBelow(_ size: (key: String, value: Int)) -> String { "an id below \(size.key) \(size.value)" }
+
+    private func integer(
+        _ key: String, _ fallback: Int?, _ range: ClosedRange<Int>, _ expected: String
+    ) throws(ModelError) -> Int {
+        switch value(key) {
+        case .integer(let found) where range.contains(found): return found
+        case .number(let found) where found == found.rounded() && abs(found) < 1e15 && range.contains(Int(found)):
+            return Int(found)
+        case nil:
+            if let fallback, range.contains(fallback) { return fallback }
+            throw bad(key, expected: expected, found: "missing" + (fallback.map { ", by default \($0)" } ?? ""))
+        case let other?: throw bad(key, expected: expected, found: other.shown)
+        }
     }
 
     func number(_ key: String, default fallback: Double, in range: ClosedRange<Double>) throws(ModelError) -> Double {
@@ -188,7 +189,7 @@ struct ConfigurationReader {
     }
 
     /// A map from lower-case name to id; an id may also be written as a list of one.
-    func ids(_ key: String, in range: ClosedRange<Int>) throws(ModelError) -> [String: Int32] {
+    func ids(_ key: String, below size: (key: String, value: Int)) throws(ModelError) -> [String: Int32] {
         guard let found = value(key) else { return [:] }
         guard case .object(let entries) = found else {
             throw bad(key, expected: "a map from name to id", found: found.shown)
@@ -197,8 +198,8 @@ struct ConfigurationReader {
         for (name, entry) in entries {
             var id = entry
             if case .array(let list) = entry, list.count == 1 { id = list[0] }
-            guard case .integer(let number) = id, range.contains(number) else {
-                throw bad("\(key).\(name)", expected: Self.integerRange(range), found: entry.shown)
+            guard case .integer(let number) = id, (0..<size.value).contains(number) else {
+                throw bad("\(key).\(name)", expected: Self.idBelow(size), found: entry.shown)
             }
             result[name.lowercased()] = Int32(number)
         }

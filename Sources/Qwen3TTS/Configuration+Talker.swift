@@ -50,17 +50,17 @@ public struct TalkerConfiguration: Equatable, Sendable {
         textHidden = try reader.integer("text_hidden_size", default: 2048, in: 1...Bounds.width)
         maxPositions = try reader.integer("max_position_embeddings", default: 32768, in: 16...Bounds.positions)
         codeGroups = try reader.integer("num_code_groups", default: 32, in: 2...Bounds.codebooks)
-        let ids = 0...(vocabularySize - 1)
+        let codes = (key: "vocab_size", value: vocabularySize)
         func control(_ key: String, _ fallback: Int) throws(ModelError) -> Int32 {
-            Int32(try reader.integer(key, default: fallback, in: ids))
+            try reader.id(key, default: fallback, below: codes)
         }
         self.control = ControlIds(
             pad: try control("codec_pad_id", 4196), bos: try control("codec_bos_id", 4197),
             eos: try control("codec_eos_token_id", 4198), think: try control("codec_think_id", 4202),
             noThink: try control("codec_nothink_id", 4203), thinkBOS: try control("codec_think_bos_id", 4204),
             thinkEOS: try control("codec_think_eos_id", 4205))
-        languages = try reader.ids("codec_language_id", in: ids)
-        speakers = try reader.ids("spk_id", in: ids)
+        languages = try reader.ids("codec_language_id", below: codes)
+        speakers = try reader.ids("spk_id", below: codes)
         dialects = try reader.stringsOrFalse("spk_is_dialect")
         for (speaker, dialect) in dialects where speakers[speaker] != nil && languages[dialect] == nil {
             throw reader.bad(

@@ -74,10 +74,10 @@ public struct Configuration: Equatable, Sendable {
         codec = try CodecConfiguration(codecReader)
         self.generation = try GenerationConfiguration(generation)
 
-        let textIds = 0...(talker.textVocabularySize - 1)
-        textPad = Int32(try main.integer("tts_pad_token_id", default: 151671, in: textIds))
-        textBOS = Int32(try main.integer("tts_bos_token_id", default: 151672, in: textIds))
-        textEOS = Int32(try main.integer("tts_eos_token_id", default: 151673, in: textIds))
+        let texts = (key: "text_vocab_size", value: talker.textVocabularySize)
+        textPad = try main.id("tts_pad_token_id", default: 151671, below: texts)
+        textBOS = try main.id("tts_bos_token_id", default: 151672, below: texts)
+        textEOS = try main.id("tts_eos_token_id", default: 151673, below: texts)
         textNormalizer = try main.optionalString("martlet_text_normalizer")
         if let name = textNormalizer, name != "english" {
             throw main.bad(
@@ -130,12 +130,11 @@ public struct Configuration: Equatable, Sendable {
                     "encoder_valid_num_quantizers", expected: "the talker's num_code_groups \(groups)",
                     found: "\(encoder.usedCodebooks)")
             }
-            guard encoder.codebookSize <= talker.speakableCodes, encoder.codebookSize <= codePredictor.vocabularySize
-            else {
+            let codes = min(talker.speakableCodes, codePredictor.vocabularySize)
+            guard encoder.codebookSize <= codes else {
                 throw encoderReader.bad(
                     "codebook_size",
-                    expected:
-                        "at most \(min(talker.speakableCodes, codePredictor.vocabularySize)), the code vocabulary",
+                    expected: "at most \(codes), what the vocab_size of talker and code predictor leave",
                     found: "\(encoder.codebookSize)")
             }
         }
