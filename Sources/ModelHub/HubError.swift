@@ -70,7 +70,7 @@ public enum HubError: Error, Equatable, Sendable, CustomStringConvertible {
         case .hashMismatch(let path, let expected, let actual):
             "\(path) is corrupted: its hash is \(actual), the hub states \(expected); it was deleted, pull again"
         case .diskSpace(let path, let needed, let free):
-            "\(path) has \(megabytes(free)) MB free, \(megabytes(needed)) MB are needed"
+            "\(path) has \(free / 1_000_000) MB free, \(megabytes(needed)) MB are needed"
         case .cache(let path, let reason): "\(path): \(reason)"
         case .offline(let repository): "\(repository) is not in the cache and HF_HUB_OFFLINE is set"
         case .cancelled: "cancelled; what was fetched stays for the next pull"
