@@ -42,7 +42,9 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
                 },
                 upgradePipelineHandler: { channel, head in
                     channel.eventLoop.makeCompletedFuture {
-                        guard let handler = route(head) else { throw NIOWebSocketUpgradeError.unsupportedWebSocketTarget }
+                        guard let handler = route(head) else {
+                            throw NIOWebSocketUpgradeError.unsupportedWebSocketTarget
+                        }
                         return .webSocket(try NIOAsyncChannel(wrappingChannelSynchronously: channel), handler)
                     }
                 })

@@ -298,7 +298,8 @@ struct WebSocketMessages {
             default: throw WebSocketClose(.protocolError, "an unknown opcode")
             }
             guard payload.count + data.readableBytes <= connection.limits.messageBytes else {
-                throw WebSocketClose(.messageTooLarge, "a message has more than \(connection.limits.messageBytes) bytes")
+                throw WebSocketClose(
+                    .messageTooLarge, "a message has more than \(connection.limits.messageBytes) bytes")
             }
             payload += data.readableBytesView
             guard frame.fin else { continue }

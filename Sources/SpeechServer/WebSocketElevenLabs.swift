@@ -219,7 +219,7 @@ final class WebSocketElevenLabs: Sendable {
     }
 
     private func finish(_ id: String, _ summary: SpeechSummary?) async throws {
-        var members = summary.map(WebSocketSpeechSession.members) ?? [:]
+        var members = summary.map { WebSocketSpeechSession.members(of: $0.json(finishReason: $0.finishReason)) } ?? [:]
         members["isFinal"] = .bool(true)
         try await send(members, context: id)
         if !isMultiple { connection.closeWhenDone(WebSocketClose(.normalClosure)) }
@@ -236,7 +236,10 @@ final class WebSocketElevenLabs: Sendable {
 
     private func send(_ error: APIError, context id: String?) async throws {
         try await send(
-            ["error": .string(error.code ?? error.kind.rawValue), "message": .string(error.message), "code": .integer(1008)],
+            [
+                "error": .string(error.code ?? error.kind.rawValue), "message": .string(error.message),
+                "code": .integer(1008),
+            ],
             context: id)
     }
 

@@ -130,7 +130,8 @@ final class WebSocketSpeechSession: Sendable {
         }
         guard connection.openContext() else {
             throw .invalid(
-                "context", "\(connection.limits.contexts) contexts are open on this connection, that is all there may be",
+                "context",
+                "\(connection.limits.contexts) contexts are open on this connection, that is all there may be",
                 code: "too_many_contexts")
         }
         contexts.withLock { $0[id] = context }
@@ -190,7 +191,7 @@ final class WebSocketSpeechSession: Sendable {
             case .ended(let index, let summary):
                 if !context.isCancelled { try await send(encoder.finish(), frames: frames..<frames) }
                 summaries.append(summary)
-                var members = Self.members(of: summary)
+                var members = Self.members(of: summary.json(finishReason: summary.finishReason))
                 members["utterance"] = .integer(index)
                 try await connection.send(Self.event("utterance", id, members))
             }
@@ -198,7 +199,9 @@ final class WebSocketSpeechSession: Sendable {
         // From here on the id is free again.
         contexts.withLock { $0[id] = nil }
         var members: [String: JSONValue] = [:]
-        if summaries.count == 1 { members = Self.members(of: summaries[0]) }
+        if summaries.count == 1 {
+            members = Self.members(of: summaries[0].json(finishReason: summaries[0].finishReason))
+        }
         let reason = context.isCancelled ? FinishReason.cancelled : summaries.last?.finishReason ?? .stop
         members["finish_reason"] = .string(reason.rawValue)
         members["utterances"] = .integer(summaries.count)
@@ -216,19 +219,7 @@ final class WebSocketSpeechSession: Sendable {
         return JSONValue.object(members).text
     }
 
-    private static func members(of value: JSONValue) -> [String: JSONValue] {
+    static func members(of value: JSONValue) -> [String: JSONValue] {
         if case .object(let members) = value { members } else { [:] }
-    }
-
-    /// What is known of an utterance at its end.
-    static func members(of summary: SpeechSummary) -> [String: JSONValue] {
-        [
-            "finish_reason": .string(summary.finishReason.rawValue), "frames": .integer(summary.frames),
-            "seconds": .number(summary.seconds), "seed": .unsigned(summary.seed),
-            "codes_sha256": .string(summary.fingerprint.codes), "pcm_sha256": .string(summary.fingerprint.pcm),
-            "first_audio": summary.firstAudio.map { .number($0) } ?? .null, "elapsed": .number(summary.elapsed),
-            "real_time_factor": .number(summary.realTimeFactor), "underruns": .integer(summary.underruns),
-            "warnings": .array(summary.warnings.map { .string($0) }),
-        ]
     }
 }

@@ -107,7 +107,9 @@ struct WyomingEventDecoder: ByteToMessageDecoder {
     }
 
     private func check(_ length: Int?, _ field: String) throws {
-        guard 0...Self.dataLimit ~= length ?? 0 else { throw WyomingError.badLength(field: field, limit: Self.dataLimit) }
+        guard 0...Self.dataLimit ~= length ?? 0 else {
+            throw WyomingError.badLength(field: field, limit: Self.dataLimit)
+        }
     }
 }
 

@@ -5,33 +5,29 @@ import ServiceLifecycle
 import SpeechEngine
 import Synchronization
 
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
-
 /// Speaks to Home Assistant and other clients of the Wyoming protocol: whole texts and texts in pieces.
 struct WyomingServer: Service {
-    /// What it is started with.
-    struct Configuration: Sendable {
-        var host = "127.0.0.1"
-        var port = 10_200
-        /// Connections at a time; more are closed at once.
-        var maxConnections = 64
-        /// Seconds without an event, with nothing being spoken, after which a connection is closed.
-        var idleTimeout = 600.0
-        /// Seconds that a client may leave written audio unread.
-        var writeTimeout = 60.0
-    }
-
     let server: ServerContext
-    let configuration: Configuration
+    let host: String
+    /// 0 takes a free one.
+    let port: Int
+    var limits = Limits()
     /// Martlet's version, as `describe` tells it.
     var version: String?
+
+    /// Bounds on what clients may do.
+    struct Limits: Sendable {
+        /// Connections at a time; more are closed at once.
+        var connections = 64
+        /// Requests of one connection that wait for those before them.
+        var waitingRequests = 16
+        /// Seconds without an event, with nothing being spoken, after which a connection is closed.
+        var idleTimeout = 600.0
+    }
+
     var group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton
-    /// Called with the port when it listens.
-    var onRunning: @Sendable (Int) async -> Void = { _ in }
+    /// Called with the port once it listens.
+    var onRunning: @Sendable (Int) -> Void = { _ in }
 
     private typealias Connection = NIOAsyncChannel<WyomingEvent, WyomingReply>
 
@@ -40,7 +36,7 @@ struct WyomingServer: Service {
             .serverChannelOption(.backlog, value: 64)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
-            .bind(host: configuration.host, port: configuration.port) { channel in
+            .bind(host: host, port: port) { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandlers(
                         ByteToMessageHandler(WyomingEventDecoder(), maximumBufferSize: 4 << 20),
@@ -48,16 +44,17 @@ struct WyomingServer: Service {
                     return try Connection(wrappingChannelSynchronously: channel)
                 }
             }
-        server.logger.info("Wyoming server listens on \(configuration.host):\(listener.channel.localAddress?.port ?? 0)")
-        await onRunning(listener.channel.localAddress?.port ?? configuration.port)
-        let open = ConnectionCount(limit: configuration.maxConnections)
+        let bound = listener.channel.localAddress?.port ?? port
+        server.logger.info("Wyoming: listening on \(host):\(bound)")
+        onRunning(bound)
+        let open = ConnectionCount(limit: limits.connections)
         try await withGracefulShutdownHandler {
             try await listener.executeThenClose { connections in
                 try await withThrowingDiscardingTaskGroup { tasks in
                     for try await connection in connections {
                         tasks.addTask {
                             guard open.enter() else {
-                                server.logger.debug("Wyoming connection refused: \(configuration.maxConnections) are open")
+                                server.logger.debug("Wyoming connection refused: \(limits.connections) are open")
                                 try? await connection.executeThenClose { _, _ in }
                                 return
                             }

@@ -143,8 +143,9 @@ final class WyomingSession: Sendable {
     private func makeContext(
         _ voice: WyomingEvent.Fields.Voice?, isStreaming: Bool
     ) async throws -> SpeechContext? {
-        guard state.withLock({ $0.unfinished < 16 }) else {
-            try await fail("16 requests of this connection wait already", code: "busy")
+        let limit = wyoming.limits.waitingRequests
+        guard state.withLock({ $0.unfinished < limit }) else {
+            try await fail("\(limit) requests of this connection wait already", code: "busy")
             return nil
         }
         var fields = SpeechFields()
@@ -228,10 +229,10 @@ final class WyomingSession: Sendable {
             try? await Task.sleep(for: .seconds(1))
             let now = ContinuousClock.now
             let isDead = state.withLock { state in
-                if let since = state.writingSince, now - since > .seconds(wyoming.configuration.writeTimeout) {
+                if let since = state.writingSince, now - since > .seconds(server.options.writeTimeout) {
                     return true
                 }
-                return state.unfinished == 0 && now - state.lastEvent > .seconds(wyoming.configuration.idleTimeout)
+                return state.unfinished == 0 && now - state.lastEvent > .seconds(wyoming.limits.idleTimeout)
             }
             if isDead {
                 channel.close(promise: nil)
