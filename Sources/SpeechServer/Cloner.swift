@@ -40,7 +40,8 @@ final class Cloner: Sendable {
         if reference.hasPrefix("http://") || reference.hasPrefix("https://") {
             guard options.allowsAudioURLs else {
                 throw .invalid(
-                    field, "this server does not fetch recordings: send it as a data URL or in base64, or start the "
+                    field,
+                    "this server does not fetch recordings: send it as a data URL or in base64, or start the "
                         + "server with --allow-audio-urls", code: "unsupported_value")
             }
             bytes = try await AudioFetcher(limit: options.maxUpload, timeout: options.readTimeout).fetch(reference)
@@ -106,7 +107,8 @@ final class Cloner: Sendable {
             guard clip.seconds <= Double(CloneEncoder.longestSeconds) else {
                 return .failure(
                     .invalid(
-                        field, "the recording lasts \(Int(clip.seconds)) s, at most \(CloneEncoder.longestSeconds) s "
+                        field,
+                        "the recording lasts \(Int(clip.seconds)) s, at most \(CloneEncoder.longestSeconds) s "
                             + "are taken"))
             }
             let samples = try clip.resampled(to: encoder.sampleRate).samples

@@ -60,7 +60,8 @@ final class Metrics: Sendable {
             "martlet_underruns_total", "Packets that came after the audio before them was played.",
             [([], Double(engine.underruns))])
         page.counter(
-            "martlet_underrun_seconds_total", "Time that listeners waited in underruns.", [([], engine.underrunSeconds)])
+            "martlet_underrun_seconds_total", "Time that listeners waited in underruns.", [([], engine.underrunSeconds)]
+        )
         page.counter(
             "martlet_stage_seconds_total", "Time spent per stage.",
             [

@@ -3,6 +3,12 @@ import Qwen3TTS
 import SpeechEngine
 import Synchronization
 
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
 /// What all of a server's protocols share.
 final class ServerContext: Sendable {
     let engine: SpeechEngine
@@ -11,6 +17,8 @@ final class ServerContext: Sendable {
     let authorization: Authorization
     let metrics: Metrics
     let logger: Logger
+    /// Seconds since 1970.
+    let startedAt = Int(Date().timeIntervalSince1970)
     private let state = Mutex(State())
 
     private struct State {
@@ -28,7 +36,8 @@ final class ServerContext: Sendable {
             directory: options.voicesDirectory, identity: try engine.model.identity, limit: options.maxVoices)
         for problem in voices.problems { logger.warning("a saved voice is left out: \(problem)") }
         speaker = Speaker(
-            model: engine.model, voices: voices, cloner: Cloner(model: engine.model, options: options), options: options)
+            model: engine.model, voices: voices, cloner: Cloner(model: engine.model, options: options), options: options
+        )
         authorization = Authorization(keys: options.apiKeys)
         metrics = Metrics()
     }

@@ -38,8 +38,8 @@ public struct ServerOptions: Sendable {
     public var allowsAudioURLs = false
     /// Milliseconds of audio in one chunk of `/tts/stream`.
     public var streamChunkMilliseconds = 30.0
-    /// Where the encoders of compressed formats are looked for before the system's own places.
-    public var encoderDirectories: [String] = []
+    /// Where requests are kept with their results, for a replay; nil keeps none.
+    public var recordDirectory: String?
     /// Takes a line of JSON for every request; nil logs none.
     public var accessLog: (@Sendable (String) -> Void)?
     /// Port of the Wyoming protocol; nil leaves it off.

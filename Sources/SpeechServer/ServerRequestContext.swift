@@ -7,6 +7,7 @@ struct ServerRequestContext: RequestContext {
     var coreContext: CoreRequestContextStorage
     /// The connection that it came by.
     let channel: any Channel
+    let arrived = ContinuousClock.now
     /// What the access log will say of it, apart from what it says of every request.
     let notes = RequestNotes()
 

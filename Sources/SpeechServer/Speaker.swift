@@ -16,7 +16,8 @@ struct Speaker: Sendable {
     ) async throws(APIError) -> SpeechRequest {
         guard text.utf8.count <= options.maxText else {
             throw .invalid(
-                "input", "the text has \(text.utf8.count) bytes, at most \(options.maxText) are taken; speak it in parts",
+                "input",
+                "the text has \(text.utf8.count) bytes, at most \(options.maxText) are taken; speak it in parts",
                 code: "string_above_max_length")
         }
         if isComplete, text.allSatisfy(\.isWhitespace) {
@@ -54,7 +55,8 @@ struct Speaker: Sendable {
         if let audio = fields.refAudio {
             guard model.configuration.kind == .base else {
                 throw .invalid(
-                    "ref_audio", "cloning needs a Base model, this server speaks with a "
+                    "ref_audio",
+                    "cloning needs a Base model, this server speaks with a "
                         + "\(model.configuration.kind.rawValue) model", code: "unsupported_value")
             }
             return .clone(
@@ -84,7 +86,8 @@ struct Speaker: Sendable {
                 return .clone(saved.prompt)
             }
             throw .invalid(
-                "voice", "a Base model has no voice of its own: send ref_audio, or save a voice with "
+                "voice",
+                "a Base model has no voice of its own: send ref_audio, or save a voice with "
                     + "POST /v1/audio/voices first", code: "voice_not_found")
         }
     }

@@ -95,6 +95,11 @@ public struct SpeechServer: Service {
         let router = Router(context: ServerRequestContext.self)
         router.add(middleware: RequestGate(server: context))
         MonitoringRoutes(server: context).add(to: router)
+        SpeechRoutes(server: context).add(to: router)
+        VoiceRoutes(server: context).add(to: router)
+        OldStackRoutes(server: context).add(to: router)
+        WebSocketRoutes(server: context).addRefusals(to: router)
+        PlaygroundRoutes().add(to: router)
         return router
     }
 
@@ -103,9 +108,16 @@ public struct SpeechServer: Service {
         get throws {
             let options = context.options
             let configuration = HTTP1Channel.Configuration(
-                additionalChannelHandlers: [ClientWatch()], idleTimeout: .milliseconds(Int64(options.readTimeout * 1000)),
-                httpDecoderConfiguration: .init(maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 64 << 10, maxHeaderFieldCount: 100))
-            let plain = HTTPServerBuilder.http1(configuration: configuration)
+                additionalChannelHandlers: [ClientWatch()],
+                idleTimeout: .milliseconds(Int64(options.readTimeout * 1000)),
+                httpDecoderConfiguration: .init(
+                    maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 64 << 10, maxHeaderFieldCount: 100))
+            let routes = WebSocketRoutes(server: context)
+            let plain = HTTPServerBuilder { responder in
+                WebSocketChannel(
+                    responder: responder, route: { routes.handler($0) }, limits: WebSocketLimits(options),
+                    configuration: configuration)
+            }
             guard let tls = options.tls else { return plain }
             let certificates = try NIOSSLCertificate.fromPEMFile(tls.certificate).map {
                 NIOSSLCertificateSource.certificate($0)
@@ -113,15 +125,19 @@ public struct SpeechServer: Service {
             let key = try NIOSSLPrivateKey(file: tls.key, format: .pem)
             return try .tls(
                 plain,
-                tlsConfiguration: .makeServerConfiguration(certificateChain: certificates, privateKey: .privateKey(key)))
+                tlsConfiguration: .makeServerConfiguration(certificateChain: certificates, privateKey: .privateKey(key))
+            )
         }
     }
 
     /// Servers of other protocols.
-    private var services: [any Service] { [] }
+    private var services: [any Service] {
+        guard let port = context.options.wyomingPort else { return [] }
+        return [WyomingServer(server: context, host: context.options.host, port: port)]
+    }
 
     /// The libraries' own logs, warnings only.
-    private static func quiet(_ logger: Logger) -> Logger {
+    static func quiet(_ logger: Logger) -> Logger {
         var logger = logger
         logger.logLevel = max(logger.logLevel, .warning)
         return logger

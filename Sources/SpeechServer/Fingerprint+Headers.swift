@@ -1,0 +1,50 @@
+import HTTPTypes
+import Qwen3TTS
+import SpeechEngine
+
+extension HTTPField.Name {
+    static let martletSeed = HTTPField.Name("X-Martlet-Seed").unsafelyUnwrapped
+    static let martletFrames = HTTPField.Name("X-Martlet-Frames").unsafelyUnwrapped
+    static let martletFinishReason = HTTPField.Name("X-Martlet-Finish-Reason").unsafelyUnwrapped
+    static let martletCodes = HTTPField.Name("X-Martlet-Codes-SHA256").unsafelyUnwrapped
+    static let martletPCM = HTTPField.Name("X-Martlet-PCM-SHA256").unsafelyUnwrapped
+    static let martletFirstAudio = HTTPField.Name("X-Martlet-First-Audio-Ms").unsafelyUnwrapped
+    static let martletRealTimeFactor = HTTPField.Name("X-Martlet-RTF").unsafelyUnwrapped
+    static let martletWarning = HTTPField.Name("X-Martlet-Warning").unsafelyUnwrapped
+}
+
+extension SpeechSummary {
+    /// The names of `trailers`, for the `Trailer` header.
+    static let trailerNames =
+        "X-Martlet-Seed, X-Martlet-Frames, X-Martlet-Finish-Reason, X-Martlet-Codes-SHA256, X-Martlet-PCM-SHA256, "
+        + "X-Martlet-First-Audio-Ms, X-Martlet-RTF"
+
+    /// The fingerprint and what else is known at the end, as HTTP fields.
+    func trailers(finishReason: FinishReason) -> HTTPFields {
+        var fields = HTTPFields()
+        fields[.martletSeed] = "\(seed)"
+        fields[.martletFrames] = "\(frames)"
+        fields[.martletFinishReason] = finishReason.rawValue
+        fields[.martletCodes] = fingerprint.codes
+        fields[.martletPCM] = fingerprint.pcm
+        if let firstAudio { fields[.martletFirstAudio] = "\(Int((firstAudio * 1000).rounded()))" }
+        fields[.martletRealTimeFactor] = "\((realTimeFactor * 1000).rounded() / 1000)"
+        return fields
+    }
+
+    /// The same as JSON.
+    func json(finishReason: FinishReason) -> JSONValue {
+        .object([
+            "seed": seed <= UInt64(Int.max) ? .integer(Int(seed)) : .unsigned(seed),
+            "frames": .integer(frames),
+            "seconds": .number(seconds),
+            "finish_reason": .string(finishReason.rawValue),
+            "codes_sha256": .string(fingerprint.codes),
+            "pcm_sha256": .string(fingerprint.pcm),
+            "first_audio_seconds": firstAudio.map { .number($0) } ?? .null,
+            "elapsed_seconds": .number(elapsed),
+            "underruns": .integer(underruns),
+            "warnings": .array(warnings.map { .string($0) }),
+        ])
+    }
+}

@@ -1,0 +1,184 @@
+import ArgumentParser
+import Qwen3TTS
+import SpeechEngine
+import SpeechServer
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// `martlet serve`: the speech server.
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Serve speech over HTTP, WebSocket and Wyoming.",
+        discussion: """
+            Speaks OpenAI's speech API, so that its clients need only another base URL:
+              martlet serve --model Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice
+              curl localhost:9000/v1/audio/speech -d '{"input": "Hello."}' -o hello.mp3
+            The page at http://localhost:9000/ tries it out. SIGTERM lets running streams finish.
+            """)
+
+    @OptionGroup var model: ModelOptions
+    @OptionGroup var network: NetworkOptions
+    @OptionGroup var limits: ServerLimits
+
+    @Option(help: "Where uploaded voices are kept.")
+    var voicesDir: String?
+
+    @Option(help: "Seed of requests that name none: the same request gives the same bytes.")
+    var seed: UInt64 = 0
+
+    @Flag(
+        help: "Let clients name a recording by its address, which the server fetches; private ones are never fetched.")
+    var allowAudioURLs = false
+
+    @Option(help: "Port of the Wyoming protocol, for Home Assistant; off by default.")
+    var wyomingPort: Int?
+
+    @Option(help: "Keep every speech request with its result in this folder, for 'martlet replay'.")
+    var recordDir: String?
+
+    @Flag(help: "No access log on standard output.")
+    var quiet = false
+
+    func run() async throws {
+        let environment = ProcessInfo.processInfo.environment
+        var options = ServerOptions()
+        try network.apply(to: &options, environment: environment)
+        limits.apply(to: &options)
+        options.voicesDirectory = voicesDir ?? Self.defaultVoicesDirectory(environment)
+        options.recordDirectory = recordDir
+        options.defaultSeed = seed
+        options.allowsAudioURLs = allowAudioURLs
+        options.wyomingPort = wyomingPort
+        if let text = environment["TTS_STREAM_CHUNK_MS"] {
+            guard let milliseconds = Double(text), (1...10_000).contains(milliseconds) else {
+                throw ValidationError("TTS_STREAM_CHUNK_MS is \(text), expected 1 to 10000.")
+            }
+            options.streamChunkMilliseconds = milliseconds
+        }
+        if !quiet { options.accessLog = { FileHandle.standardOutput.write(Data(($0 + "\n").utf8)) } }
+
+        let folder = try model.directory()
+        let loaded = try model.load()
+        let name = folder.split(separator: "/").last.map { String($0) } ?? "martlet"
+        options.modelNames = [model.model, name].compactMap { $0 }.reduce(into: []) { names, name in
+            if !names.contains(name) { names.append(name) }
+        }
+        let engine = SpeechEngine(model: loaded, options: limits.engineOptions)
+        if options.apiKeys.isEmpty && !["127.0.0.1", "::1", "localhost"].contains(options.host) {
+            printError("warning: everyone who reaches \(options.host) may use this server: set --api-key")
+        }
+        try await SpeechServer.serve(engine: engine, options: options)
+    }
+
+    private static func defaultVoicesDirectory(_ environment: [String: String]) -> String? {
+        if let data = environment["XDG_DATA_HOME"], data.hasPrefix("/") { return data + "/martlet/voices" }
+        return environment["HOME"].map { $0 + "/.local/share/martlet/voices" }
+    }
+}
+
+/// Where the server listens and who may come in.
+struct NetworkOptions: ParsableArguments {
+    @Option(help: "Address to listen on; 0.0.0.0 opens the server to the network.")
+    var host = "127.0.0.1"
+
+    @Option(help: "Port to listen on.")
+    var port = 9000
+
+    @Option(help: "Key that clients must send as a bearer token; may be given several times. Also MARTLET_API_KEY.")
+    var apiKey: [String] = []
+
+    @Option(help: "Origin of web pages that may call the server, or *; may be given several times.")
+    var corsOrigin: [String] = []
+
+    @Option(help: "Certificate chain, a PEM file: serves HTTPS together with --tls-key.")
+    var tlsCertificate: String?
+
+    @Option(help: "Private key, a PEM file.")
+    var tlsKey: String?
+
+    func validate() throws {
+        guard (0...65_535).contains(port) else { throw ValidationError("--port is \(port), expected 0 to 65535.") }
+        guard (tlsCertificate == nil) == (tlsKey == nil) else {
+            throw ValidationError("--tls-certificate and --tls-key belong together.")
+        }
+        guard apiKey.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("--api-key is empty.") }
+    }
+
+    func apply(to options: inout ServerOptions, environment: [String: String]) throws {
+        options.host = host
+        options.port = port
+        options.apiKeys = apiKey
+        if let key = environment["MARTLET_API_KEY"], !key.isEmpty { options.apiKeys.append(key) }
+        options.corsOrigins = corsOrigin
+        if let tlsCertificate, let tlsKey { options.tls = (tlsCertificate, tlsKey) }
+    }
+}
+
+/// How much the server takes.
+struct ServerLimits: ParsableArguments {
+    @Option(help: "Utterances that are spoken at a time; more wait.")
+    var maxStreams = 64
+
+    @Option(help: "Utterances that wait at most; more get 503.")
+    var maxQueue = 64
+
+    @Option(help: "Utterances stepped together.")
+    var maxBatch = 8
+
+    @Option(help: "Connections at a time.")
+    var maxConnections = 1024
+
+    @Option(help: "Bytes of a request's body.")
+    var maxBody = 16 << 20
+
+    @Option(help: "Bytes of text in a request.")
+    var maxText = 64 << 10
+
+    @Option(help: "Seconds after which a request is ended.")
+    var requestTimeout: Double?
+
+    @Option(help: "Seconds that a client may leave what was sent to it unread.")
+    var writeTimeout = 60.0
+
+    @Option(help: "Seconds that running streams get to finish at shutdown.")
+    var drainTimeout = 60.0
+
+    func validate() throws {
+        let counts = [
+            ("--max-streams", maxStreams), ("--max-batch", maxBatch), ("--max-connections", maxConnections),
+            ("--max-body", maxBody), ("--max-text", maxText),
+        ]
+        for (name, value) in counts where value < 1 {
+            throw ValidationError("\(name) is \(value), expected 1 or more.")
+        }
+        guard maxQueue >= 0 else { throw ValidationError("--max-queue is \(maxQueue), expected 0 or more.") }
+        let times = [
+            ("--request-timeout", requestTimeout ?? 1), ("--write-timeout", writeTimeout),
+            ("--drain-timeout", drainTimeout),
+        ]
+        for (name, value) in times where !(value > 0 && value < 1e6) {
+            throw ValidationError("\(name) is \(value), expected more than 0 seconds.")
+        }
+    }
+
+    func apply(to options: inout ServerOptions) {
+        options.maxConnections = maxConnections
+        options.maxBody = maxBody
+        options.maxText = maxText
+        options.requestTimeout = requestTimeout
+        options.writeTimeout = writeTimeout
+        options.drainTimeout = drainTimeout
+    }
+
+    var engineOptions: EngineOptions {
+        var options = EngineOptions()
+        options.maxActive = maxStreams
+        options.maxQueued = maxQueue
+        options.maxBatch = maxBatch
+        return options
+    }
+}
