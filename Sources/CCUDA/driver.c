@@ -1,0 +1,126 @@
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "CCUDA.h"
+
+struct entry {
+    const char *symbol;
+    void **slot;
+};
+
+static int fill(void *library, const struct entry *entries, size_t count, char *message, size_t size) {
+    for (size_t i = 0; i < count; i++) {
+        *entries[i].slot = dlsym(library, entries[i].symbol);
+        if (*entries[i].slot == NULL) {
+            snprintf(message, size, "it lacks the function %s", entries[i].symbol);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+int mk_cuda_open(mk_cuda_driver *d, char *message, size_t size) {
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        const char *reason = dlerror();
+        snprintf(message, size, "%s", reason ? reason : "libcuda.so.1 cannot be opened");
+        return 0;
+    }
+    const struct entry entries[] = {
+        {"cuInit", (void **)&d->init},
+        {"cuDriverGetVersion", (void **)&d->driver_version},
+        {"cuDeviceGetCount", (void **)&d->device_count},
+        {"cuDeviceGet", (void **)&d->device_get},
+        {"cuDeviceGetName", (void **)&d->device_name},
+        {"cuDeviceGetAttribute", (void **)&d->device_attribute},
+        {"cuDeviceTotalMem_v2", (void **)&d->device_memory},
+        {"cuDevicePrimaryCtxRetain", (void **)&d->context_retain},
+        {"cuDevicePrimaryCtxRelease_v2", (void **)&d->context_release},
+        {"cuDevicePrimaryCtxReset_v2", (void **)&d->context_reset},
+        {"cuCtxSetCurrent", (void **)&d->context_set},
+        {"cuMemGetInfo_v2", (void **)&d->memory_info},
+        {"cuMemAlloc_v2", (void **)&d->allocate},
+        {"cuMemFree_v2", (void **)&d->release},
+        {"cuMemcpyHtoD_v2", (void **)&d->copy_in},
+        {"cuMemcpyDtoH_v2", (void **)&d->copy_out},
+        {"cuMemcpyHtoDAsync_v2", (void **)&d->copy_in_async},
+        {"cuMemcpyDtoHAsync_v2", (void **)&d->copy_out_async},
+        {"cuMemcpyDtoDAsync_v2", (void **)&d->copy_device_async},
+        {"cuMemsetD8Async", (void **)&d->fill_async},
+        {"cuMemAllocHost_v2", (void **)&d->allocate_host},
+        {"cuMemFreeHost", (void **)&d->release_host},
+        {"cuModuleLoadData", (void **)&d->module_load},
+        {"cuModuleUnload", (void **)&d->module_unload},
+        {"cuModuleGetFunction", (void **)&d->module_function},
+        {"cuFuncSetAttribute", (void **)&d->function_set},
+        {"cuFuncGetAttribute", (void **)&d->function_get},
+        {"cuLaunchKernel", (void **)&d->launch},
+        {"cuLaunchCooperativeKernel", (void **)&d->launch_cooperative},
+        {"cuStreamCreate", (void **)&d->stream_create},
+        {"cuStreamDestroy_v2", (void **)&d->stream_destroy},
+        {"cuStreamSynchronize", (void **)&d->stream_wait},
+        {"cuStreamWaitEvent", (void **)&d->stream_wait_event},
+        {"cuEventCreate", (void **)&d->event_create},
+        {"cuEventDestroy_v2", (void **)&d->event_destroy},
+        {"cuEventRecord", (void **)&d->event_record},
+        {"cuEventSynchronize", (void **)&d->event_wait},
+        {"cuEventElapsedTime", (void **)&d->event_elapsed},
+        {"cuStreamBeginCapture_v2", (void **)&d->capture_begin},
+        {"cuStreamEndCapture", (void **)&d->capture_end},
+        {"cuGraphInstantiateWithFlags", (void **)&d->graph_instantiate},
+        {"cuGraphLaunch", (void **)&d->graph_launch},
+        {"cuGraphExecDestroy", (void **)&d->graph_exec_destroy},
+        {"cuGraphDestroy", (void **)&d->graph_destroy},
+        {"cuGetErrorName", (void **)&d->error_name},
+        {"cuGetErrorString", (void **)&d->error_string},
+    };
+    return fill(library, entries, sizeof entries / sizeof entries[0], message, size);
+}
+
+/// Opens `name`, in `folder` if that is given.
+static void *open_in(const char *folder, const char *name, char *message, size_t size) {
+    char path[4096];
+    if (folder != NULL) {
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+    } else {
+        snprintf(path, sizeof path, "%s", name);
+    }
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        const char *reason = dlerror();
+        size_t used = strlen(message);
+        snprintf(message + used, size - used, "%s%s", used ? "; " : "", reason ? reason : path);
+    }
+    return library;
+}
+
+int mk_nvrtc_open(mk_nvrtc *n, const char *path, char *message, size_t size) {
+    static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
+    void *library = NULL;
+    message[0] = 0;
+    struct stat status;
+    if (path != NULL && stat(path, &status) == 0 && !S_ISDIR(status.st_mode)) {
+        library = open_in(NULL, path, message, size);
+    } else {
+        for (size_t i = 0; library == NULL && i < sizeof names / sizeof names[0]; i++) {
+            library = open_in(path, names[i], message, size);
+        }
+    }
+    if (library == NULL) return 0;
+    const struct entry entries[] = {
+        {"nvrtcVersion", (void **)&n->version},
+        {"nvrtcCreateProgram", (void **)&n->create},
+        {"nvrtcDestroyProgram", (void **)&n->destroy},
+        {"nvrtcCompileProgram", (void **)&n->compile},
+        {"nvrtcGetCUBINSize", (void **)&n->cubin_size},
+        {"nvrtcGetCUBIN", (void **)&n->cubin},
+        {"nvrtcGetProgramLogSize", (void **)&n->log_size},
+        {"nvrtcGetProgramLog", (void **)&n->log},
+        {"nvrtcGetErrorString", (void **)&n->error_string},
+    };
+    message[0] = 0;
+    return fill(library, entries, sizeof entries / sizeof entries[0], message, size);
+}

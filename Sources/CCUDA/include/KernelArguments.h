@@ -1,0 +1,330 @@
+#ifndef KERNEL_ARGUMENTS_H
+#define KERNEL_ARGUMENTS_H
+
+// Arguments of the kernels: the one description that the host and the kernels share, so it includes nothing.
+// Every kernel takes one structure. Addresses are of device memory; 0 means absent. "Half" stands for bfloat16 in the
+// talker and code predictor, for float16 in the codec. Widths are padded to multiples of 32 with zeros.
+
+typedef unsigned long long mk_address;
+
+enum {
+    /// Positions in a page of a KV cache; attention sums page by page.
+    MK_PAGE = 64,
+    /// Inputs in one chunk of packed weights: two tensor-core products.
+    MK_CHUNK = 32,
+    /// Outputs in one tile of packed weights.
+    MK_TILE = 8,
+    /// Warps of a block, and parts of the longest sums.
+    MK_WARPS = 16,
+    MK_THREADS = 512,
+    /// Ids that the sampler handles.
+    MK_MAX_VOCABULARY = 8192,
+    /// Floats that an attention item keeps in shared memory for each query head, at most.
+    MK_MAX_HEAD = 256,
+    /// Query heads that share a key head, at most.
+    MK_MAX_GROUP = 8,
+};
+
+enum { MK_LINEAR = 0, MK_SILU = 1, MK_GELU = 2, MK_SWIGLU = 3 };
+enum { MK_BF16 = 0, MK_F16 = 1, MK_F32 = 2 };
+
+/// One session of a batch.
+typedef struct {
+    int slot;
+    /// Index of the frame, for random numbers.
+    int frame;
+    /// Position of the talker's input row.
+    int position;
+    /// Tokens of code 0 sampled so far.
+    int sampled;
+    /// Float row that is added to the talker's input.
+    mk_address text_row;
+    unsigned seed_low, seed_high;
+    float repetition_penalty;
+    /// Rules of the talker [0] and of the code predictor [1].
+    float temperature[2];
+    float top_p[2];
+    int top_k[2];
+    int samples[2];
+    int unused;
+} mk_session;
+
+/// Keys and values: pages of [layers][2][kv_heads][MK_PAGE][dim] floats.
+typedef struct {
+    /// mk_address [slots][stride]: where pages begin.
+    mk_address pages;
+    int stride;
+    /// Pages that are used in turn; 0 if every page has its own entry.
+    int ring;
+    int layer;
+    int kv_heads;
+    int dim;
+    int unused;
+} mk_cache;
+
+/// Outputs = epilogue(W · inputs): a linear layer or a causal convolution over channel-last columns.
+typedef struct {
+    /// Half [tiles][chunks][MK_TILE][MK_CHUNK], and what rounding to half lost, or 0.
+    mk_address weights, weights_low;
+    int tiles, chunks;
+    /// Parts of each sum: 1, 4 or 16.
+    int splits;
+    int rows;
+    /// Half [rows][ld_input], and what rounding lost, or 0.
+    mk_address input, input_low;
+    int ld_input;
+    /// Of a convolution; a linear layer has one tap.
+    int taps, chunks_per_tap, dilation;
+    /// Rows of one session; rows before its first are in its history [slot][(taps - 1) · dilation][ld_input].
+    int columns;
+    int history_stride;
+    mk_address history, history_low;
+    mk_address slots;
+    // Epilogue, in this order.
+    mk_address row_scale;
+    mk_address bias;
+    mk_address scale;
+    /// Float [rows][ld_raw].
+    mk_address residual;
+    mk_address raw;
+    /// Row of `raw` that each row goes to, or 0.
+    mk_address raw_rows;
+    int ld_raw;
+    /// Outputs that `raw` takes.
+    int stored;
+    mk_address output, output_low;
+    int ld_output;
+    int activation;
+    /// SnakeBeta on `output`, per channel.
+    mk_address alpha, inverse_beta;
+    /// Bias, alpha and inverse_beta repeat after so many outputs.
+    int period;
+    int clamp;
+} mk_gemm_arguments;
+
+/// Splits float rows into halves and what rounding lost, for a layer behind an RMSNorm: x · gain, with 1 / rms aside.
+typedef struct {
+    mk_address x;
+    /// Which rows, or 0 for all in order.
+    mk_address row_index;
+    int ld, width, rows, chunks;
+    mk_address gain;
+    float epsilon;
+    int half;
+    mk_address output, output_low;
+    int ld_output;
+    int ld_normed;
+    mk_address row_scale;
+    /// Float rows of the normed values, in rows `normed_rows`, or 0.
+    mk_address normed, normed_rows;
+} mk_prepare_arguments;
+
+/// Norms and rotates queries in place; norms and rotates keys and stores them with the values.
+typedef struct {
+    /// Float rows: queries, keys, values.
+    mk_address qkv;
+    int ld, rows, heads;
+    float epsilon;
+    mk_address query_norm, key_norm, frequencies;
+    mk_address row_slots, row_positions;
+    mk_cache cache;
+} mk_rope_arguments;
+
+/// Attention of each row over one page: partial sums [rows][heads][pages][dim + 2].
+typedef struct {
+    mk_address qkv;
+    int ld, rows, heads, window;
+    mk_address row_slots, row_positions;
+    mk_cache cache;
+    mk_address partials;
+    int pages;
+    int half;
+    /// Of the combination: half rows and what rounding lost.
+    mk_address output, output_low;
+    int ld_output;
+    int unused;
+} mk_attention_arguments;
+
+/// x = Σ embeddings of the last frame's codes + the text row.
+typedef struct {
+    /// bfloat16 [vocabulary 0][ld_table] and [groups - 1][vocabulary][ld_table].
+    mk_address codec_table, group_tables;
+    int vocabulary, groups, ld_table, width;
+    mk_address sessions;
+    /// int [slots][groups].
+    mk_address codes;
+    mk_address x;
+    int ld, batch;
+} mk_embed_arguments;
+
+/// Rows of a prompt: Σ of the embeddings of codes, a float row, and a text row.
+typedef struct {
+    mk_address codec_table, group_tables;
+    int vocabulary, groups, ld_table, width;
+    /// int [rows][groups], less than 0 for none.
+    mk_address codes;
+    /// int [rows]: row of `vectors` and of `texts`, less than 0 for none.
+    mk_address vector_index, text_index;
+    mk_address vectors, texts;
+    mk_address x;
+    int ld, rows;
+} mk_prompt_arguments;
+
+/// Copies bfloat16 rows by id to halves; the lost part is 0.
+typedef struct {
+    mk_address table;
+    mk_address ids;
+    int ld_table, rows;
+    mk_address output, output_low;
+    int ld_output, unused;
+} mk_gather_arguments;
+
+/// Rows of the code predictor's input: the talker's hidden state, or embeddings of the code just chosen.
+typedef struct {
+    mk_address hidden;
+    int ld_hidden, width;
+    mk_address codec_table, group_tables;
+    int vocabulary, groups, ld_table, batch;
+    mk_address sessions, codes;
+    /// Group whose code is embedded; 0 makes two rows: hidden state, code 0.
+    int group;
+    int ld;
+    mk_address x;
+    int tables_unused, unused;
+} mk_predictor_input_arguments;
+
+/// Chooses one code of every session from its logits.
+typedef struct {
+    mk_address sessions;
+    int batch, codebook;
+    /// Float rows by slot (`by_slot`) or by place in the batch.
+    mk_address logits;
+    int ld, vocabulary;
+    int by_slot;
+    /// Ids at and above `speakable` are banned, but for `eos`; both only for codebook 0.
+    int speakable, eos;
+    int groups;
+    /// Byte [slots][vocabulary]: ids of code 0 so far; only for codebook 0.
+    mk_address seen;
+    /// int [slots][groups].
+    mk_address codes;
+    /// If given: int [batch][groups] that decide instead of the logits (teacher forcing).
+    mk_address forced;
+} mk_sample_arguments;
+
+/// Sums of codebook rows: halves [rows][ld_output], first codebook and then the others' sum.
+typedef struct {
+    /// int [rows][groups].
+    mk_address codes;
+    /// Float [groups][entries][width].
+    mk_address tables;
+    int rows, groups, entries, width;
+    mk_address output, output_low;
+    int ld_output, unused;
+} mk_codebook_arguments;
+
+/// LayerNorm(causal depthwise convolution of 7 taps).
+typedef struct {
+    mk_address x, history, slots;
+    int ld, width, rows, columns;
+    int history_stride;
+    float epsilon;
+    /// Float [7][ld], [ld], [width], [width].
+    mk_address weights, bias, norm_weight, norm_bias;
+    mk_address output, output_low;
+    int ld_output, unused;
+} mk_depthwise_arguments;
+
+/// Keeps the last columns of a convolution's input for the next packet.
+typedef struct {
+    mk_address history, fresh;
+    /// Bytes: of a slot's history; of one column.
+    int history_stride, column_bytes;
+    /// Columns.
+    int kept, columns;
+} mk_roll_entry;
+
+typedef struct {
+    mk_address entries, slots;
+    int count, sessions;
+} mk_roll_arguments;
+
+/// Packs a tensor: element (n, tap, c) is source[offset + n · stride_n + c · stride_c + tap · stride_tap].
+typedef struct {
+    mk_address source;
+    int type;
+    int outputs, taps, channels, padded_channels, chunks;
+    long long stride_n, stride_c, stride_tap, offset;
+    mk_address output, output_low;
+    /// Output n goes to row first + n · step.
+    int first, step;
+    int half;
+    int unused;
+} mk_pack_arguments;
+
+/// Pseudo-random halves or floats in ± amplitude, for measurements without a checkpoint.
+typedef struct {
+    mk_address output;
+    long long count;
+    float amplitude;
+    unsigned seed;
+    int type;
+    int unused;
+} mk_noise_arguments;
+
+/// One layer of a persistent kernel's schedule.
+typedef struct {
+    mk_address weights;
+    int tiles, chunks;
+} mk_stream_entry;
+
+/// One transformer layer of a persistent kernel.
+typedef struct {
+    mk_address input_gain, post_gain, query_norm, key_norm;
+} mk_layer_entry;
+
+/// A transformer stack of a persistent kernel: schedule entries are query-key-value, output, gate-up, down.
+typedef struct {
+    mk_address layers;
+    mk_address final_gain, frequencies;
+    int layer_count, width, chunks, heads;
+    int intermediate_chunks;
+    float epsilon;
+    mk_cache cache;
+} mk_stack;
+
+/// Talker step or code predictor frame of one to two rows, in one cooperative launch.
+typedef struct {
+    mk_stack stack;
+    mk_address schedule;
+    int schedule_count;
+    int batch;
+    mk_address sessions;
+    /// Grid barrier: counter that only grows, and its value before this launch.
+    mk_address barrier;
+    unsigned barrier_base;
+    int unused;
+    // Work memory, floats: [2][ld] each; half planes for the feed-forward.
+    mk_address x, qkv, partials, inner, inner_low;
+    int ld_qkv, ld_inner, pages;
+    // Embeddings.
+    int vocabulary, groups, ld_table, talker_width, talker_chunks;
+    mk_address codec_table, group_tables, codes;
+    // Outputs by slot.
+    mk_address hidden;
+    int ld_hidden, ld_logits;
+    mk_address logits;
+    /// Code predictor only: bias of the projection from the talker's width, or 0 for none.
+    mk_address projection_bias;
+    int has_projection;
+    // Sampling.
+    int speakable, eos;
+    int talker_vocabulary;
+    mk_address seen, forced;
+    /// Code predictor: logits of all groups [groups - 1][ld_table_logits].
+    mk_address all_logits;
+    int ld_table_logits;
+    int unused2;
+} mk_step_arguments;
+
+#endif

@@ -1,0 +1,165 @@
+import Qwen3TTS
+import Tensors
+
+/// Times the stages on a GPU with made-up weights of a model's sizes, or with its own.
+public struct CUDABenchmark {
+    /// One measurement.
+    public struct Result: Sendable, CustomStringConvertible {
+        /// What was measured.
+        public let name: String
+        /// Median, milliseconds.
+        public let milliseconds: Double
+        /// Bytes of weights read, if that is what it is about.
+        public let bytes: Int?
+        /// What the card copies, bytes read and written, in a second.
+        public let ceiling: Double
+        /// A remark.
+        public let note: String
+
+        /// One line: time, bytes, bandwidth and its part of the measured ceiling.
+        public var description: String {
+            var line = "\(name): \(rounded(milliseconds, 3)) ms"
+            if let bytes {
+                let rate = Double(bytes) / milliseconds * 1e3
+                line +=
+                    ", \(rounded(Double(bytes) / 1e6, 1)) MB, \(rounded(rate / 1e12, 2)) TB/s, "
+                    + "\(rounded(100 * rate / ceiling, 0)) % of the copy ceiling"
+            }
+            return line + (note.isEmpty ? "" : ", \(note)")
+        }
+
+        private func rounded(_ value: Double, _ digits: Int) -> String {
+            var scale = 1.0
+            for _ in 0..<digits { scale *= 10 }
+            let number = (value * scale).rounded() / scale
+            return digits == 0 ? "\(Int(number))" : "\(number)"
+        }
+    }
+
+    /// Measures every stage.
+    /// - Parameters:
+    ///   - directory: a folder with configuration files; weights are made up.
+    ///   - batches: numbers of sessions to run together.
+    ///   - report: sees each result as it comes.
+    public static func run(
+        directory: String, device index: Int = 0, batches: [Int] = [1, 8, 64], frames: Int = 40,
+        report: (Result) -> Void
+    ) throws {
+        let device = try CUDADevice(index: index)
+        let configuration = try Configuration.load(directory: directory)
+        let ceiling = try copyRate(device)
+        report(
+            Result(name: "copy", milliseconds: 1e3 * 2e9 / ceiling, bytes: 2_000_000_000, ceiling: ceiling, note: ""))
+        let start = ContinuousClock.now
+        let stages = try CUDAStages(
+            device: device, configuration: configuration, slots: batches.max() ?? 1, precision: .half, file: nil,
+            codecFile: nil)
+        try device.wait()
+        report(
+            Result(
+                name: "model made", milliseconds: (ContinuousClock.now - start) / .milliseconds(1), bytes: nil,
+                ceiling: ceiling, note: "\(stages.memoryBytes >> 20) MiB"))
+        var rules = configuration.generation
+        rules.talker.samples = true
+        func entry(_ slot: Int, _ frame: Int) -> CUDAStages.Entry {
+            .init(
+                slot: slot, frame: frame, sampled: frame, text: configuration.textPad, seed: UInt64(slot), rules: rules)
+        }
+        func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
+        func timed(_ repetitions: Int, _ body: () throws(CUDAError) -> Void) throws -> Double {
+            _ = try device.time(repetitions: 2, body)
+            return median(try device.time(repetitions: repetitions, body))
+        }
+        let prompt = (0..<40).map { CUDAStages.PromptRow(text: Int32($0 * 7 % 1000), codes: [Int32($0)]) }
+
+        // Stage by stage, one session.
+        guard let slot = try stages.openSlot() else { return }
+        try stages.prefill(slot, prompt, isLast: true)
+        for persistent in [true, false] {
+            stages.usesPersistentKernels = persistent
+            let kind = persistent ? "" : ", one kernel an operation"
+            let talker = try timed(15) { () throws(CUDAError) in try stages.step([entry(slot, 1)]) }
+            report(
+                Result(
+                    name: "talker step" + kind, milliseconds: talker, bytes: stages.talkerPlan?.weightBytes,
+                    ceiling: ceiling, note: ""))
+            let frame = try timed(15) { () throws(CUDAError) in try stages.launchFrame([entry(slot, 1)]) }
+            report(
+                Result(
+                    name: "predictor frame" + kind, milliseconds: frame, bytes: stages.predictorPlan?.weightBytes,
+                    ceiling: ceiling, note: ""))
+        }
+        stages.usesPersistentKernels = true
+        let codes = try stages.frame([entry(slot, 1)])[0]
+        if let codec = stages.codec {
+            for frames in [1, 4] {
+                let all = Array((0..<frames).map { _ in codes }.joined())
+                let time = try timed(15) { () throws(CUDAError) in
+                    _ = try codec.decode(slots: [slot], positions: [0], codes: all, frames: frames)
+                }
+                report(
+                    Result(
+                        name: "decoder, packet of \(frames)", milliseconds: time, bytes: codec.weightBytes,
+                        ceiling: ceiling, note: ""))
+            }
+        }
+        stages.closeSlot(slot)
+
+        // First audio.
+        var first: [Double] = []
+        for _ in 0..<8 {
+            guard let slot = try stages.openSlot() else { return }
+            try device.wait()
+            let start = ContinuousClock.now
+            try stages.prefill(slot, prompt, isLast: true)
+            let codes = try stages.frame([entry(slot, 0)])
+            _ = try stages.decode([(slot, codes[0])])
+            first.append((ContinuousClock.now - start) / .milliseconds(1))
+            stages.closeSlot(slot)
+        }
+        report(
+            Result(
+                name: "40 prompt rows to first samples on the host", milliseconds: median(first), bytes: nil,
+                ceiling: ceiling, note: "best \(first.min() ?? 0)"))
+
+        // Whole frames, wall clock.
+        for batch in batches {
+            var slots: [Int] = []
+            for _ in 0..<batch { if let slot = try stages.openSlot() { slots.append(slot) } }
+            for slot in slots { try stages.prefill(slot, prompt, isLast: true) }
+            var times: [Double] = []
+            var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+            for frame in 0..<frames {
+                let entries = slots.map { entry($0, frame) }
+                let start = ContinuousClock.now
+                if frame > 0 { try stages.step(entries) }
+                let codes = try stages.frame(entries)
+                let pcm = try stages.decode(zip(slots, codes).map { ($0, $1) })
+                times.append((ContinuousClock.now - start) / .milliseconds(1))
+                for code in codes[0] { hash = (hash ^ UInt64(UInt32(bitPattern: code))) &* 0x100_0000_01b3 }
+                for sample in pcm[0] { hash = (hash ^ UInt64(sample.bitPattern)) &* 0x100_0000_01b3 }
+            }
+            for slot in slots { stages.closeSlot(slot) }
+            let time = median(Array(times.dropFirst(2)))
+            let rate =
+                Double(batch * configuration.codec.samplesPerFrame) / Double(configuration.codec.sampleRate) / time
+                * 1e3
+            report(
+                Result(
+                    name: "whole frame of \(batch) sessions, decode included", milliseconds: time, bytes: nil,
+                    ceiling: ceiling,
+                    note: "\(Int(rate)) s of audio a second, first session's hash \(String(hash, radix: 16))"))
+        }
+    }
+
+    /// Bytes read and written in a second by a large copy.
+    private static func copyRate(_ device: CUDADevice) throws(CUDAError) -> Double {
+        let bytes = 1_000_000_000
+        let a = try DeviceBuffer(device, bytes: bytes, "copy")
+        let b = try DeviceBuffer(device, bytes: bytes, "copy")
+        let times = try device.time(repetitions: 8) { () throws(CUDAError) in
+            try device.copyDevice(b.address, a.address, bytes)
+        }
+        return 2 * Double(bytes) / (times.min() ?? 1) * 1e3
+    }
+}

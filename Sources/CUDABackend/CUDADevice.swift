@@ -1,0 +1,234 @@
+import CCUDA
+
+/// One GPU with its context, kernels and stream. Everything is issued in order on the stream.
+///
+/// `@unchecked Sendable`: belongs to the one thread that drives the back end.
+final class CUDADevice: @unchecked Sendable {
+    let driver: CUDADriver
+    let info: CUDADeviceInfo
+    private let context: mk_cu_context?
+    private let module: mk_cu_module?
+    let stream: mk_cu_stream?
+    private var functions: [String: mk_cu_function] = [:]
+    private let ordinal: Int32
+    /// Bytes allocated through this device.
+    private(set) var allocated = 0
+
+    init(index: Int) throws(CUDAError) {
+        driver = try CUDADriver.load()
+        info = try CUDADeviceInfo(driver, index)
+        guard info.capability.major >= 8 else {
+            throw .unsupported(device: info.name, reason: "compute capability 8.0 (Ampere) is the oldest")
+        }
+        let code = try KernelCompiler.load(architecture: info.architecture, driverVersion: info.driverVersion)
+        var device: Int32 = 0
+        try driver.check(driver.api.device_get(&device, Int32(index)), "cuDeviceGet")
+        ordinal = device
+        var context: mk_cu_context?
+        try driver.check(driver.api.context_retain(&context, device), "cuDevicePrimaryCtxRetain")
+        self.context = context
+        try driver.check(driver.api.context_set(context), "cuCtxSetCurrent")
+        var module: mk_cu_module?
+        let load = driver.api.module_load
+        let loaded = code.withUnsafeBytes { load?(&module, $0.baseAddress) ?? 500 }
+        try driver.check(loaded, "cuModuleLoadData")
+        self.module = module
+        var stream: mk_cu_stream?
+        try driver.check(driver.api.stream_create(&stream, 1), "cuStreamCreate")
+        self.stream = stream
+    }
+
+    deinit {
+        _ = driver.api.stream_destroy(stream)
+        _ = driver.api.module_unload(module)
+        _ = driver.api.context_release(ordinal)
+    }
+
+    /// Makes the context current on the calling thread.
+    func use() throws(CUDAError) { try driver.check(driver.api.context_set(context), "cuCtxSetCurrent") }
+
+    /// Bytes of device memory that are free.
+    var freeMemory: Int {
+        var (free, total) = (0, 0)
+        return driver.api.memory_info(&free, &total) == 0 ? free : 0
+    }
+
+    /// Waits until everything issued is done.
+    func wait() throws(CUDAError) { try driver.check(driver.api.stream_wait(stream), "cuStreamSynchronize") }
+
+    // MARK: Memory
+
+    func allocate(_ bytes: Int, _ what: String) throws(CUDAError) -> UInt64 {
+        var address: UInt64 = 0
+        let result = driver.api.allocate(&address, max(bytes, 256))
+        if result == MK_CU_OUT_OF_MEMORY { throw .outOfMemory(needed: bytes, free: freeMemory, what: what) }
+        try driver.check(result, "cuMemAlloc")
+        allocated += bytes
+        return address
+    }
+
+    func release(_ address: UInt64, _ bytes: Int) {
+        _ = driver.api.release(address)
+        allocated -= bytes
+    }
+
+    func fill(_ address: UInt64, _ bytes: Int, value: UInt8 = 0) throws(CUDAError) {
+        if bytes > 0 { try driver.check(driver.api.fill_async(address, value, bytes, stream), "cuMemsetD8Async") }
+    }
+
+    /// Copies host memory that the call may return before reading only if it is pinned; pageable memory is staged.
+    func copyIn(_ address: UInt64, _ source: UnsafeRawBufferPointer) throws(CUDAError) {
+        if source.isEmpty { return }
+        try driver.check(
+            driver.api.copy_in_async(address, source.baseAddress, source.count, stream), "cuMemcpyHtoDAsync")
+    }
+
+    func copyIn<Element>(_ address: UInt64, _ values: [Element]) throws(CUDAError) {
+        try unsafeBytes(of: values) { source throws(CUDAError) in try copyIn(address, source) }
+    }
+
+    /// Copies to the host and waits for it.
+    func copyOut(_ target: UnsafeMutableRawPointer, _ address: UInt64, _ bytes: Int) throws(CUDAError) {
+        try driver.check(driver.api.copy_out_async(target, address, bytes, stream), "cuMemcpyDtoHAsync")
+        try wait()
+    }
+
+    func copyDevice(_ to: UInt64, _ from: UInt64, _ bytes: Int) throws(CUDAError) {
+        try driver.check(driver.api.copy_device_async(to, from, bytes, stream), "cuMemcpyDtoDAsync")
+    }
+
+    func floats(_ address: UInt64, _ count: Int) throws(CUDAError) -> [Float] {
+        var failure: CUDAError?
+        let values = [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
+            do throws(CUDAError) {
+                if count > 0, let base = buffer.baseAddress { try copyOut(base, address, count * 4) }
+                initialized = count
+            } catch {
+                failure = error
+                initialized = 0
+            }
+        }
+        if let failure { throw failure }
+        return values
+    }
+
+    func integers(_ address: UInt64, _ count: Int) throws(CUDAError) -> [Int32] {
+        try floats(address, count).map { Int32(bitPattern: $0.bitPattern) }
+    }
+
+    // MARK: Kernels
+
+    /// Launches `name` with one structure of arguments.
+    func launch<Arguments>(
+        _ name: String, grid: (Int, Int), shared: Int = 0, cooperative: Bool = false, _ arguments: Arguments
+    ) throws(CUDAError) {
+        if grid.0 == 0 || grid.1 == 0 { return }
+        let function = try function(name)
+        if shared > 48 << 10 {
+            try driver.check(
+                driver.api.function_set(function, Int32(MK_CU_FUNC_MAX_DYNAMIC_SHARED), Int32(shared)),
+                "cuFuncSetAttribute")
+        }
+        var copy = arguments
+        let result = withUnsafeMutablePointer(to: &copy) { pointer in
+            var parameter: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(pointer)
+            return withUnsafeMutablePointer(to: &parameter) { parameters in
+                let threads = UInt32(MK_THREADS)
+                return cooperative
+                    ? driver.api.launch_cooperative(
+                        function, UInt32(grid.0), UInt32(grid.1), 1, threads, 1, 1, UInt32(shared), stream, parameters)
+                    : driver.api.launch(
+                        function, UInt32(grid.0), UInt32(grid.1), 1, threads, 1, 1, UInt32(shared), stream, parameters,
+                        nil)
+            }
+        }
+        try driver.check(result, "cuLaunchKernel")
+    }
+
+    private func function(_ name: String) throws(CUDAError) -> mk_cu_function {
+        if let known = functions[name] { return known }
+        var found: mk_cu_function?
+        try driver.check(driver.api.module_function(&found, module, name), "cuModuleGetFunction")
+        guard let found else { throw .driver(call: "cuModuleGetFunction(\(name))", code: 500, name: "not found") }
+        functions[name] = found
+        return found
+    }
+
+    // MARK: Time
+
+    /// Milliseconds of device time that `body` takes, repeated: one value a repetition.
+    func time(repetitions: Int, _ body: () throws(CUDAError) -> Void) throws(CUDAError) -> [Double] {
+        var (start, end): (mk_cu_event?, mk_cu_event?) = (nil, nil)
+        try driver.check(driver.api.event_create(&start, 0), "cuEventCreate")
+        try driver.check(driver.api.event_create(&end, 0), "cuEventCreate")
+        defer {
+            _ = driver.api.event_destroy(start)
+            _ = driver.api.event_destroy(end)
+        }
+        var times: [Double] = []
+        for _ in 0..<repetitions {
+            try driver.check(driver.api.event_record(start, stream), "cuEventRecord")
+            try body()
+            try driver.check(driver.api.event_record(end, stream), "cuEventRecord")
+            try driver.check(driver.api.event_wait(end), "cuEventSynchronize")
+            var milliseconds: Float = 0
+            try driver.check(driver.api.event_elapsed(&milliseconds, start, end), "cuEventElapsedTime")
+            times.append(Double(milliseconds))
+        }
+        return times
+    }
+}
+
+/// `withUnsafeBytes` with a typed error.
+func unsafeBytes<Element>(
+    of values: [Element], _ body: (UnsafeRawBufferPointer) throws(CUDAError) -> Void
+) throws(CUDAError) {
+    var failure: CUDAError?
+    values.withUnsafeBytes { bytes in
+        do throws(CUDAError) { try body(bytes) } catch { failure = error }
+    }
+    if let failure { throw failure }
+}
+
+/// Device memory, zeroed, freed with its owner.
+///
+/// `@unchecked Sendable`: belongs to the thread that drives its device.
+final class DeviceBuffer: @unchecked Sendable {
+    let address: UInt64
+    let byteCount: Int
+    private let device: CUDADevice
+
+    init(_ device: CUDADevice, bytes: Int, _ what: String, zeroed: Bool = true) throws(CUDAError) {
+        self.device = device
+        byteCount = bytes
+        address = try device.allocate(bytes, what)
+        if zeroed { try device.fill(address, bytes) }
+    }
+
+    convenience init<Element>(_ device: CUDADevice, _ values: [Element], _ what: String) throws(CUDAError) {
+        try self.init(device, bytes: values.count * MemoryLayout<Element>.stride, what, zeroed: false)
+        try device.copyIn(address, values)
+    }
+
+    deinit { device.release(address, byteCount) }
+}
+
+/// Device memory that grows when a call needs more; its contents are then zeros.
+struct DeviceScratch {
+    private var buffer: DeviceBuffer?
+
+    /// An address of at least `bytes`.
+    mutating func reserve(_ device: CUDADevice, _ bytes: Int) throws(CUDAError) -> UInt64 {
+        if let buffer, buffer.byteCount >= bytes { return buffer.address }
+        // What is still under way may use the old one.
+        try device.wait()
+        buffer = nil
+        let grown = try DeviceBuffer(device, bytes: bytes + bytes / 4, "work memory")
+        buffer = grown
+        return grown.address
+    }
+}
+
+/// Widths on the device: multiples of 32.
+func padded(_ width: Int) -> Int { (width + 31) / 32 * 32 }
+func ceiling(_ a: Int, _ b: Int) -> Int { (a + b - 1) / b }

@@ -1,0 +1,663 @@
+import CCUDA
+import Qwen3TTS
+import Tensors
+
+/// A loaded model on one NVIDIA GPU: talker prefill and step, code predictor frame, codec packet, over any mix of
+/// sessions.
+///
+/// A session owns a slot: KV cache, decoder state, last codes, constraints on code 0. What a call gives for a session
+/// depends on that session alone. Calls are synchronous where they return values of the device.
+///
+/// `@unchecked Sendable`: belongs to the one thread that drives it; call `use()` there first.
+public final class CUDAStages: @unchecked Sendable {
+    /// One row of a prompt: the sum of a text row and embeddings.
+    public struct PromptRow: Sendable {
+        /// Id of the text vocabulary, projected.
+        public var text: Int32?
+        /// Code 0 or control id, then codes of the other groups; fewer than all are allowed.
+        public var codes: [Int32]
+        /// Talker-wide values that are added as they are: the speaker encoder's vector.
+        public var vector: [Float]?
+
+        /// A row.
+        public init(text: Int32? = nil, codes: [Int32] = [], vector: [Float]? = nil) {
+            self.text = text
+            self.codes = codes
+            self.vector = vector
+        }
+    }
+
+    /// One session of a batch.
+    public struct Entry: Sendable {
+        /// From `openSlot`.
+        public var slot: Int
+        /// Frames that the session has.
+        public var frame: Int
+        /// Tokens of code 0 that were sampled; equal to `frame` but where the end was refused.
+        public var sampled: Int
+        /// Text id whose row is added to the talker's next input.
+        public var text: Int32?
+        /// Seed of its random numbers.
+        public var seed: UInt64
+        /// Rules of both samplers.
+        public var rules: GenerationConfiguration
+
+        /// An entry.
+        public init(
+            slot: Int, frame: Int, sampled: Int, text: Int32?, seed: UInt64, rules: GenerationConfiguration
+        ) {
+            self.slot = slot
+            self.frame = frame
+            self.sampled = sampled
+            self.text = text
+            self.seed = seed
+            self.rules = rules
+        }
+    }
+
+    /// What the configuration files say.
+    public let configuration: Configuration
+    /// The GPU.
+    public let info: CUDADeviceInfo
+    /// Sessions at a time.
+    public let slots: Int
+    let device: CUDADevice
+    let talker: DeviceStack
+    let predictor: DeviceStack
+    let codec: DeviceCodec?
+    private let head: PackedLayer
+    private let projection: PackedLayer?
+    private let heads: [PackedLayer]
+    private let codecTable, groupTables: DeviceBuffer
+    private let text: TextRows?
+    private let hidden, logits, codes, seen: DeviceBuffer
+    private let pageTable: DeviceBuffer
+    private let pageStride: Int
+    private var pages: [[DeviceBuffer]]
+    private var sparePages: [DeviceBuffer] = []
+    private let predictorPages: DeviceBuffer
+    private let predictorTable: DeviceBuffer
+    private let predictorSlots: Int
+    /// Talker positions of each slot.
+    private(set) var lengths: [Int]
+    private var decodedFrames: [Int]
+    private var isOpen: [Bool]
+    private let barrier: DeviceBuffer
+    let talkerPlan, predictorPlan: StepPlan?
+    private var rowWork = DeviceScratch()
+    private var inputWork = DeviceScratch()
+    private var stepWork = DeviceScratch()
+    /// Whether one session alone goes through the persistent kernels.
+    var usesPersistentKernels = true
+
+    private var width: Int { configuration.talker.shape.hidden }
+    private var ld: Int { talker.ld }
+    private var groups: Int { configuration.talker.codeGroups }
+    private var vocabulary: Int { configuration.talker.vocabularySize }
+
+    /// Loads a model folder in the released layout.
+    /// - Parameters:
+    ///   - device: position in the driver's list, as in `cuda:0`.
+    ///   - slots: sessions at a time.
+    ///   - precision: of the codec decoder. Talker and predictor take bfloat16 weights as they are and activations of
+    ///     16 significant bits.
+    public convenience init(
+        directory: String, device index: Int = 0, slots: Int = 64, precision: CodecPrecision = .half
+    ) throws {
+        let device = try CUDADevice(index: index)
+        let configuration = try Configuration.load(directory: directory)
+        let file = try SafetensorsFile(path: directory + "/model.safetensors")
+        // What is kept beside weights, besides room to work.
+        let needed = file.byteCount + 1 << 30
+        guard device.freeMemory >= needed else {
+            throw CUDAError.outOfMemory(needed: needed, free: device.freeMemory, what: "the model")
+        }
+        try self.init(
+            device: device, configuration: configuration, slots: slots, precision: precision, file: file,
+            codecFile: try SafetensorsFile(path: directory + "/speech_tokenizer/model.safetensors"))
+    }
+
+    /// - Parameters:
+    ///   - file: the checkpoint, or nil for made-up weights.
+    ///   - codecFile: the codec's.
+    convenience init(
+        device: CUDADevice, configuration: Configuration, slots: Int, precision: CodecPrecision,
+        file: SafetensorsFile?, codecFile: SafetensorsFile?
+    ) throws {
+        let loader = WeightLoader(device: device, file: file, half: Int(MK_BF16), keepsLow: false)
+        let c = configuration.talker
+        let p = "talker.code_predictor."
+        let predictorShape = configuration.codePredictor.shape
+        var projection: PackedLayer?
+        if loader.has(p + "small_to_mtp_projection.weight") || predictorShape.hidden != c.shape.hidden {
+            projection = try loader.linear(
+                [(p + "small_to_mtp_projection.weight", predictorShape.hidden)], inputs: c.shape.hidden,
+                bias: try loader.values(p + "small_to_mtp_projection.bias", [predictorShape.hidden]))
+        }
+        let groupCount = c.codeGroups - 1
+        try self.init(
+            device: device, configuration: configuration, slots: slots,
+            talker: try DeviceStack(loader, prefix: "talker.model.", shape: c.shape),
+            predictor: try DeviceStack(loader, prefix: p + "model.", shape: predictorShape),
+            codec: try DeviceCodec(
+                device, file: codecFile, configuration: configuration.codec, slots: slots, precision: precision),
+            head: try loader.linear([("talker.codec_head.weight", c.vocabularySize)], inputs: c.shape.hidden),
+            projection: projection,
+            heads: try (0..<groupCount).map {
+                try loader.linear(
+                    [(p + "lm_head.\($0).weight", configuration.codePredictor.vocabularySize)],
+                    inputs: predictorShape.hidden)
+            },
+            codecTable: try loader.table(
+                ["talker.model.codec_embedding.weight"], count: c.vocabularySize, width: c.shape.hidden),
+            groupTables: try loader.table(
+                (0..<groupCount).map { p + "model.codec_embedding.\($0).weight" },
+                count: configuration.codePredictor.vocabularySize, width: c.shape.hidden),
+            text: try TextRows(
+                loader, configuration: c,
+                pinned: [configuration.textPad, configuration.textBOS, configuration.textEOS]))
+    }
+
+    init(
+        device: CUDADevice, configuration: Configuration, slots: Int, talker: DeviceStack, predictor: DeviceStack,
+        codec: DeviceCodec?, head: PackedLayer, projection: PackedLayer?, heads: [PackedLayer],
+        codecTable: DeviceBuffer, groupTables: DeviceBuffer, text: TextRows?
+    ) throws {
+        self.device = device
+        self.configuration = configuration
+        self.slots = slots
+        self.talker = talker
+        self.predictor = predictor
+        self.codec = codec
+        self.head = head
+        self.projection = projection
+        self.heads = heads
+        self.codecTable = codecTable
+        self.groupTables = groupTables
+        self.text = text
+        info = device.info
+        let c = configuration.talker
+        guard c.vocabularySize <= Int(MK_MAX_VOCABULARY) else {
+            throw CUDAError.unsupportedModel("\(c.vocabularySize) codes; it takes \(MK_MAX_VOCABULARY)")
+        }
+        hidden = try DeviceBuffer(device, bytes: slots * talker.ld * 4, "hidden states")
+        logits = try DeviceBuffer(device, bytes: slots * padded(c.vocabularySize) * 4, "logits")
+        codes = try DeviceBuffer(device, bytes: slots * c.codeGroups * 4, "codes")
+        seen = try DeviceBuffer(device, bytes: slots * c.vocabularySize, "constraints")
+        pageStride = ceiling(c.maxPositions, Int(MK_PAGE))
+        pageTable = try DeviceBuffer(device, bytes: slots * pageStride * 8, "page table")
+        pages = Array(repeating: [], count: slots)
+        lengths = Array(repeating: 0, count: slots)
+        decodedFrames = lengths
+        isOpen = Array(repeating: false, count: slots)
+        barrier = try DeviceBuffer(device, bytes: 256, "barrier")
+        guard c.codeGroups <= Int(MK_PAGE) else {
+            throw CUDAError.unsupportedModel("\(c.codeGroups) codes a frame; it takes \(MK_PAGE)")
+        }
+        // A frame's predictor positions fit one page; each place in a batch has its own.
+        predictorSlots = slots
+        let predictorMemory = try DeviceBuffer(device, bytes: slots * predictor.pageBytes, "predictor cache")
+        predictorPages = predictorMemory
+        predictorTable = try DeviceBuffer(
+            device, (0..<slots).map { predictorMemory.address + UInt64($0 * predictor.pageBytes) }, "page table")
+        talkerPlan = try StepPlan(device, stack: talker, passes: [[head]], projection: nil)
+        predictorPlan = try StepPlan(
+            device, stack: predictor, passes: heads.map { [$0] }, projection: projection)
+        try device.wait()
+    }
+
+    /// Makes the GPU's context current on the calling thread.
+    public func use() throws(CUDAError) { try device.use() }
+
+    /// Bytes of device memory that this back end holds.
+    public var memoryBytes: Int { device.allocated }
+
+    // MARK: Slots
+
+    /// A slot with the zero state, or nil if all are taken.
+    public func openSlot() throws(CUDAError) -> Int? {
+        guard let slot = isOpen.firstIndex(of: false) else { return nil }
+        isOpen[slot] = true
+        lengths[slot] = 0
+        decodedFrames[slot] = 0
+        try device.fill(seen.address + UInt64(slot * vocabulary), vocabulary)
+        try codec?.reset(slot)
+        return slot
+    }
+
+    /// Gives a slot back.
+    public func closeSlot(_ slot: Int) {
+        isOpen[slot] = false
+        sparePages += pages[slot]
+        pages[slot] = []
+    }
+
+    private func reservePages(_ slot: Int, positions: Int) throws(CUDAError) {
+        while pages[slot].count * Int(MK_PAGE) < positions {
+            let page: DeviceBuffer
+            if let spare = sparePages.popLast() {
+                page = spare
+            } else {
+                page = try DeviceBuffer(device, bytes: talker.pageBytes, "KV cache", zeroed: false)
+            }
+            try device.copyIn(pageTable.address + UInt64((slot * pageStride + pages[slot].count) * 8), [page.address])
+            pages[slot].append(page)
+        }
+    }
+
+    private var talkerCache: mk_cache { talker.cache(pages: pageTable.address, stride: pageStride, ring: 0) }
+
+    // MARK: Talker
+
+    /// Reads prompt rows of a session. The last rows of a prompt leave the hidden state and logits in the slot.
+    public func prefill(_ slot: Int, _ rows: [PromptRow], isLast: Bool) throws(CUDAError) {
+        guard let text else { throw .unsupportedModel("this model was made without text") }
+        let ids = try text.indices(of: rows.compactMap(\.text))
+        var next = 0
+        let textIndex = rows.map { row -> Int32 in
+            guard row.text != nil else { return -1 }
+            defer { next += 1 }
+            return Int32(ids[next])
+        }
+        var vectors: [Float] = []
+        let vectorIndex = rows.map { row -> Int32 in
+            guard let vector = row.vector else { return -1 }
+            vectors += vector + Array(repeating: 0, count: ld - vector.count)
+            return Int32(vectors.count / ld - 1)
+        }
+        let codeRows = rows.flatMap { $0.codes + Array(repeating: -1, count: groups - $0.codes.count) }
+        var work = Layout(try rowWork.reserve(device, rows.count * (groups + 2) * 4 + vectors.count * 4 + 1024))
+        let codeList = try work.put(device, codeRows)
+        let vectorIndices = try work.put(device, vectorIndex)
+        let textIndices = try work.put(device, textIndex)
+        let vectorList = try work.put(device, vectors)
+        let x = try inputWork.reserve(device, rows.count * ld * 4)
+        let a = mk_prompt_arguments(
+            codec_table: codecTable.address, group_tables: groupTables.address,
+            vocabulary: Int32(configuration.codePredictor.vocabularySize), groups: Int32(groups), ld_table: Int32(ld),
+            width: Int32(width), codes: codeList, vector_index: vectorIndices, text_index: textIndices,
+            vectors: vectorList, texts: text.address, x: x, ld: Int32(ld), rows: Int32(rows.count))
+        try device.launch("embed_prompt", grid: (ceiling(width, Int(MK_THREADS)), rows.count), a)
+        try prefill(slot, x: x, rows: rows.count, isLast: isLast)
+    }
+
+    /// Reads rows of values [rows, talker width], already summed.
+    public func prefill(_ slot: Int, values: [Float], isLast: Bool) throws(CUDAError) {
+        let rows = values.count / width
+        let x = try inputWork.reserve(device, rows * ld * 4)
+        var wide: [Float] = []
+        for row in 0..<rows {
+            wide += values[(row * width)..<((row + 1) * width)] + Array(repeating: 0, count: ld - width)
+        }
+        try device.copyIn(x, wide)
+        try prefill(slot, x: x, rows: rows, isLast: isLast)
+    }
+
+    private func prefill(
+        _ slot: Int, x: UInt64, rows: Int, isLast: Bool, observe: ((UInt64) throws(CUDAError) -> Void)? = nil
+    ) throws(CUDAError) {
+        // Long prompts in pieces: sums do not depend on it.
+        var done = 0
+        while done < rows {
+            let count = min(Self.prefillRows, rows - done)
+            let part = x + UInt64(done * ld * 4)
+            try forward(part, [(slot, count)], ends: isLast && done + count == rows ? [0] : [])
+            done += count
+        }
+    }
+
+    private static let prefillRows = 256
+
+    /// Runs talker rows `x` of sessions and keeps hidden state and logits of those in `ends`.
+    private func forward(_ x: UInt64, _ segments: [(slot: Int, rows: Int)], ends: [Int]) throws(CUDAError) {
+        let rows = segments.reduce(0) { $0 + $1.rows }
+        var (slotRows, positions, lastRows, lastSlots): ([Int32], [Int32], [Int32], [Int32]) = ([], [], [], [])
+        var pageCount = 1
+        for (index, segment) in segments.enumerated() {
+            let start = lengths[segment.slot]
+            let end = start + segment.rows
+            guard end <= configuration.talker.maxPositions else {
+                throw .unsupportedModel("more than \(configuration.talker.maxPositions) positions in one session")
+            }
+            try reservePages(segment.slot, positions: end)
+            pageCount = max(pageCount, (end - 1) / Int(MK_PAGE) + 1)
+            for position in start..<end {
+                slotRows.append(Int32(segment.slot))
+                positions.append(Int32(position))
+            }
+            if ends.contains(index) {
+                lastRows.append(Int32(slotRows.count - 1))
+                lastSlots.append(Int32(segment.slot))
+            }
+            lengths[segment.slot] = end
+        }
+        var work = Layout(
+            try rowWork.reserve(device, (2 * rows + 3 * lastRows.count) * 4 + lastRows.count * ld * 4 + 4096))
+        let places = RowPlaces(
+            slots: try work.put(device, slotRows), positions: try work.put(device, positions), rows: rows,
+            pages: pageCount)
+        let lastRowList = try work.put(device, lastRows)
+        let lastSlotList = try work.put(device, lastSlots)
+        try talker.forward(x, places, cache: talkerCache)
+        if lastRows.isEmpty { return }
+        let normed = HalfRows(
+            high: work.take(lastRows.count * ld * 2), low: work.take(lastRows.count * ld * 2), ld: ld)
+        let rowScale = work.take(lastRows.count * 4)
+        try talker.prepare(
+            x, rows: lastRows.count, gain: talker.norm, into: normed, rowScale: rowScale, index: lastRowList,
+            normed: (hidden.address, ld, lastSlotList))
+        try device.run(
+            head, half: talker.half, normed, rows: lastRows.count,
+            Epilogue(
+                rowScale: rowScale, raw: logits.address, rawRows: lastSlotList, rawStride: padded(vocabulary)))
+    }
+
+    /// One talker step: Σ embeddings of each session's last codes + its text row → hidden state and logits.
+    public func step(_ batch: [Entry]) throws(CUDAError) {
+        if batch.isEmpty { return }
+        let sessions = try upload(batch)
+        let x = try inputWork.reserve(device, batch.count * ld * 4)
+        let a = mk_embed_arguments(
+            codec_table: codecTable.address, group_tables: groupTables.address,
+            vocabulary: Int32(configuration.codePredictor.vocabularySize), groups: Int32(groups), ld_table: Int32(ld),
+            width: Int32(width), sessions: sessions, codes: codes.address, x: x, ld: Int32(ld),
+            batch: Int32(batch.count))
+        try device.launch("embed_frames", grid: (ceiling(width, Int(MK_THREADS)), batch.count), a)
+        try step(batch, x: x, sessions: sessions)
+    }
+
+    /// One talker step on given input rows [batch, talker width].
+    func step(_ batch: [Entry], values: [Float]) throws(CUDAError) {
+        let sessions = try upload(batch)
+        let x = try inputWork.reserve(device, batch.count * ld * 4)
+        var wide: [Float] = []
+        for row in batch.indices {
+            wide += values[(row * width)..<((row + 1) * width)] + Array(repeating: 0, count: ld - width)
+        }
+        try device.copyIn(x, wide)
+        try step(batch, x: x, sessions: sessions)
+    }
+
+    private func step(_ batch: [Entry], x: UInt64, sessions: UInt64) throws(CUDAError) {
+        guard batch.count == 1, usesPersistentKernels, let plan = talkerPlan else {
+            try forward(x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices))
+            return
+        }
+        let slot = batch[0].slot
+        let position = lengths[slot]
+        guard position < configuration.talker.maxPositions else {
+            throw .unsupportedModel("more than \(configuration.talker.maxPositions) positions in one session")
+        }
+        try reservePages(slot, positions: position + 1)
+        lengths[slot] = position + 1
+        try plan.launch("talker_step", positions: position + 1, cache: talkerCache) { a in
+            a.sessions = sessions
+            a.x = x
+            self.fill(&a)
+        }
+    }
+
+    /// What both persistent kernels need of this model.
+    private func fill(_ a: inout mk_step_arguments) {
+        a.batch = 1
+        a.barrier = barrier.address
+        a.vocabulary = Int32(configuration.codePredictor.vocabularySize)
+        a.groups = Int32(groups)
+        a.ld_table = Int32(ld)
+        a.talker_width = Int32(width)
+        a.talker_chunks = Int32(ld / Int(MK_CHUNK))
+        a.codec_table = codecTable.address
+        a.group_tables = groupTables.address
+        a.codes = codes.address
+        a.hidden = hidden.address
+        a.ld_hidden = Int32(ld)
+        a.logits = logits.address
+        a.ld_logits = Int32(padded(vocabulary))
+        a.talker_vocabulary = Int32(vocabulary)
+        a.speakable = Int32(configuration.talker.speakableCodes)
+        a.eos = configuration.talker.control.eos
+        a.seen = seen.address
+    }
+
+    // MARK: Code predictor
+
+    /// Chooses code 0 from each slot's logits and completes the frame; keeps the codes in the slot as the next talker
+    /// input. Where code 0 is the end of speech, the other codes mean nothing.
+    /// - Parameter forced: codes [batch][groups] to take instead, for tests.
+    /// - Returns: codes [batch][groups].
+    public func frame(_ batch: [Entry], forced: [Int32]? = nil) throws(CUDAError) -> [[Int32]] {
+        if batch.isEmpty { return [] }
+        try launchFrame(batch, forced: forced)
+        return try readCodes(batch)
+    }
+
+    /// Reads back the codes of a launched frame.
+    func readCodes(_ batch: [Entry]) throws(CUDAError) -> [[Int32]] {
+        let all = try device.integers(codes.address, slots * groups)
+        return batch.map { Array(all[($0.slot * groups)..<(($0.slot + 1) * groups)]) }
+    }
+
+    /// Issues a frame; `logitsOut` then holds the predictor's logits [groups - 1][batch][padded vocabulary].
+    func launchFrame(_ batch: [Entry], forced: [Int32]? = nil) throws(CUDAError) {
+        let sessions = try upload(batch)
+        let count = batch.count
+        let inner = configuration.codePredictor.vocabularySize
+        let innerLD = padded(inner)
+        var work = Layout(
+            try stepWork.reserve(
+                device,
+                count
+                    * (2 * ld * 4 + 2 * predictor.ld * 4 + 2 * 2 * max(ld, predictor.ld) * 2 + groups * innerLD * 4
+                        + groups * 4)
+                    + count * 32 + 16384))
+        let allLogits = work.take((groups - 1) * count * innerLD * 4)
+        logitsOut = allLogits
+        let forcedList = try forced.map { codes throws(CUDAError) in try work.put(device, codes) } ?? 0
+        if count == 1, usesPersistentKernels, let plan = predictorPlan {
+            let x = work.take(2 * predictor.ld * 4)
+            let cache = predictor.cache(pages: predictorTable.address, stride: 1, ring: 1)
+            try plan.launch("predictor_frame", positions: groups, cache: cache) { a in
+                a.sessions = sessions
+                a.x = x
+                self.fill(&a)
+                a.forced = forcedList
+                a.all_logits = allLogits
+                a.ld_table_logits = Int32(innerLD)
+                a.has_projection = self.projection == nil ? 0 : 1
+                a.projection_bias = self.projection?.bias?.address ?? 0
+            }
+            return
+        }
+        try sample(sessions, batch: count, codebook: 0, logits: logits.address, ld: padded(vocabulary), forcedList)
+        let input = work.take(2 * count * ld * 4)
+        let x = work.take(2 * count * predictor.ld * 4)
+        let halves = HalfRows(
+            high: work.take(2 * count * max(ld, predictor.ld) * 2),
+            low: work.take(2 * count * max(ld, predictor.ld) * 2), ld: ld)
+        let rowScale = work.take(2 * count * 4)
+        let slotList = try work.put(device, (0..<count).flatMap { [Int32($0), Int32($0)] })
+        let singleSlots = try work.put(device, (0..<count).map { Int32($0) })
+        let lastRows = try work.put(device, (0..<count).map { Int32(2 * $0 + 1) })
+        let cache = predictor.cache(pages: predictorTable.address, stride: 1, ring: 1)
+        for group in 1..<groups {
+            let isFirst = group == 1
+            let rows = isFirst ? 2 * count : count
+            var a = mk_predictor_input_arguments()
+            a.hidden = hidden.address
+            a.ld_hidden = Int32(ld)
+            a.width = Int32(width)
+            a.codec_table = codecTable.address
+            a.group_tables = groupTables.address
+            a.vocabulary = Int32(inner)
+            a.groups = Int32(groups)
+            a.ld_table = Int32(ld)
+            a.batch = Int32(count)
+            a.sessions = sessions
+            a.codes = codes.address
+            a.group = Int32(group - 1)
+            a.ld = Int32(ld)
+            a.x = projection == nil ? x : input
+            try device.launch("predictor_input", grid: (ceiling(width, Int(MK_THREADS)), count), a)
+            if let projection {
+                try talker.prepare(input, rows: rows, gain: nil, into: halves, rowScale: 0)
+                try device.run(
+                    projection, half: predictor.half, halves, rows: rows, Epilogue(raw: x, rawStride: predictor.ld))
+            }
+            let positions = isFirst ? (0..<rows).map { Int32($0 % 2) } : Array(repeating: Int32(group), count: rows)
+            let positionList = try work.put(device, positions)
+            try predictor.forward(
+                x,
+                RowPlaces(slots: isFirst ? slotList : singleSlots, positions: positionList, rows: rows, pages: 1),
+                cache: cache)
+            let normed = HalfRows(high: halves.high, low: halves.low, ld: predictor.ld)
+            try predictor.prepare(
+                x, rows: count, gain: predictor.norm, into: normed, rowScale: rowScale, index: isFirst ? lastRows : 0)
+            let passLogits = allLogits + UInt64((group - 1) * count * innerLD * 4)
+            try device.run(
+                heads[group - 1], half: predictor.half, normed, rows: count,
+                Epilogue(rowScale: rowScale, raw: passLogits, rawStride: innerLD))
+            try sample(sessions, batch: count, codebook: group, logits: passLogits, ld: innerLD, forcedList)
+        }
+    }
+
+    /// Where the last frame's predictor logits are.
+    private(set) var logitsOut: UInt64 = 0
+
+    private func sample(
+        _ sessions: UInt64, batch: Int, codebook: Int, logits: UInt64, ld: Int, _ forced: UInt64
+    ) throws(CUDAError) {
+        var a = mk_sample_arguments()
+        a.sessions = sessions
+        a.batch = Int32(batch)
+        a.codebook = Int32(codebook)
+        a.logits = logits
+        a.ld = Int32(ld)
+        a.vocabulary = Int32(codebook == 0 ? vocabulary : configuration.codePredictor.vocabularySize)
+        a.by_slot = codebook == 0 ? 1 : 0
+        a.speakable = Int32(configuration.talker.speakableCodes)
+        a.eos = configuration.talker.control.eos
+        a.groups = Int32(groups)
+        a.seen = seen.address
+        a.codes = codes.address
+        a.forced = forced
+        try device.launch("sample_codes", grid: (batch, 1), shared: 2 * Int(MK_WARPS) * 4, a)
+    }
+
+    private var sessionWork = DeviceScratch()
+
+    private func upload(_ batch: [Entry]) throws(CUDAError) -> UInt64 {
+        let ids = try text?.indices(of: batch.compactMap(\.text)) ?? []
+        var next = 0
+        let sessions = batch.map { entry -> mk_session in
+            var s = mk_session()
+            s.slot = Int32(entry.slot)
+            s.frame = Int32(entry.frame)
+            s.position = Int32(lengths[entry.slot])
+            s.sampled = Int32(entry.sampled)
+            if entry.text != nil, let text {
+                s.text_row = text.address + UInt64(ids[next] * ld * 4)
+                next += 1
+            }
+            s.seed_low = UInt32(truncatingIfNeeded: entry.seed)
+            s.seed_high = UInt32(truncatingIfNeeded: entry.seed >> 32)
+            s.repetition_penalty = Float(entry.rules.repetitionPenalty)
+            let (a, b) = (entry.rules.talker, entry.rules.codePredictor)
+            s.temperature = (Float(a.temperature), Float(b.temperature))
+            s.top_p = (Float(a.topP), Float(b.topP))
+            s.top_k = (Int32(clamping: a.topK), Int32(clamping: b.topK))
+            s.samples = (a.samples ? 1 : 0, b.samples ? 1 : 0)
+            return s
+        }
+        let address = try sessionWork.reserve(device, max(slots, 1) * MemoryLayout<mk_session>.stride)
+        try device.copyIn(address, sessions)
+        return address
+    }
+
+    // MARK: Codec
+
+    /// Decodes frames of sessions, each following those decoded before, and advances their decoder states.
+    /// - Parameter packets: slot and codes [frames][groups].
+    /// - Returns: samples of each packet.
+    public func decode(_ packets: [(slot: Int, codes: [Int32])]) throws(CUDAError) -> [[Float]] {
+        guard let codec else { throw .unsupportedModel("this model was made without a codec") }
+        var results = packets.map { _ in [Float]() }
+        var done = packets.map { _ in 0 }
+        while true {
+            let open = packets.indices.filter { done[$0] * groups < packets[$0].codes.count }
+            guard let first = open.first else { return results }
+            // A pass takes equally many frames of each session.
+            let members = Array(open.prefix(DeviceCodec.framesPerPass))
+            let shortest =
+                members.map { packets[$0].codes.count / groups - done[$0] }.min() ?? packets[first].codes.count
+            let frames = max(
+                1, min(shortest, DeviceCodec.framesPerPacket, DeviceCodec.framesPerPass / members.count))
+            let codes = members.flatMap {
+                packets[$0].codes[(done[$0] * groups)..<((done[$0] + frames) * groups)]
+            }
+            let pcm = try codec.decode(
+                slots: members.map { packets[$0].slot }, positions: members.map { decodedFrames[packets[$0].slot] },
+                codes: codes, frames: frames)
+            let samples = frames * codec.samplesPerFrame
+            let all = try device.floats(pcm, members.count * samples)
+            for (place, member) in members.enumerated() {
+                results[member] += all[(place * samples)..<((place + 1) * samples)]
+                done[member] += frames
+                decodedFrames[packets[member].slot] += frames
+            }
+        }
+    }
+
+    // MARK: For tests
+
+    /// The talker's normed hidden state of a slot.
+    func hiddenState(_ slot: Int) throws(CUDAError) -> [Float] {
+        try device.floats(hidden.address + UInt64(slot * ld * 4), width)
+    }
+
+    /// The talker's raw logits of a slot.
+    func talkerLogits(_ slot: Int) throws(CUDAError) -> [Float] {
+        try device.floats(logits.address + UInt64(slot * padded(vocabulary) * 4), vocabulary)
+    }
+
+    /// Sets the talker's hidden state of a slot.
+    func setHiddenState(_ slot: Int, _ values: [Float]) throws(CUDAError) {
+        try device.copyIn(hidden.address + UInt64(slot * ld * 4), values)
+    }
+
+    /// Sets the talker's logits of a slot.
+    func setTalkerLogits(_ slot: Int, _ values: [Float]) throws(CUDAError) {
+        try device.copyIn(logits.address + UInt64(slot * padded(vocabulary) * 4), values)
+    }
+
+    /// Chooses code 0 from a slot's logits.
+    func chooseCode0(_ entry: Entry) throws(CUDAError) -> Int32 {
+        try sample(try upload([entry]), batch: 1, codebook: 0, logits: logits.address, ld: padded(vocabulary), 0)
+        return try readCodes([entry])[0][0]
+    }
+
+    /// The predictor's logits of the last frame [groups - 1][batch][vocabulary].
+    func predictorLogits(batch: Int) throws(CUDAError) -> [[Float]] {
+        let inner = configuration.codePredictor.vocabularySize
+        let ld = padded(inner)
+        let all = try device.floats(logitsOut, (groups - 1) * batch * ld)
+        return (0..<((groups - 1) * batch)).map { Array(all[($0 * ld)..<($0 * ld + inner)]) }
+    }
+}
+
+/// Hands out parts of a piece of device memory.
+struct Layout {
+    private var next: UInt64
+
+    init(_ base: UInt64) { next = base }
+
+    mutating func take(_ bytes: Int) -> UInt64 {
+        defer { next += UInt64((bytes + 255) & ~255) }
+        return next
+    }
+
+    mutating func put<Element>(_ device: CUDADevice, _ values: [Element]) throws(CUDAError) -> UInt64 {
+        let address = take(values.count * MemoryLayout<Element>.stride)
+        try device.copyIn(address, values)
+        return address
+    }
+}

@@ -1,0 +1,485 @@
+import CCUDA
+import Qwen3TTS
+import Tensors
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// How the codec decoder computes.
+public enum CodecPrecision: String, Sendable, CaseIterable {
+    /// float16 weights and activations, float32 sums.
+    case half
+    /// Both as two float16 parts, as good as float32; about three times the work.
+    case exact
+}
+
+/// The codec decoder on the device: codes → samples, with each session's state in place.
+final class DeviceCodec {
+    private struct Snake {
+        let alpha: DeviceBuffer
+        let inverseBeta: DeviceBuffer
+        var addresses: (alpha: UInt64, inverseBeta: UInt64) { (alpha.address, inverseBeta.address) }
+    }
+
+    /// The input state of a convolution, for all slots.
+    private struct Histories {
+        let high: DeviceBuffer
+        let low: DeviceBuffer?
+        /// Columns kept, and elements of a column.
+        let kept: Int
+        let ld: Int
+        let isFloat: Bool
+        var view: History { History(high: high.address, low: low?.address ?? 0, stride: kept * ld) }
+    }
+
+    private struct Upsample {
+        let transposed: PackedLayer
+        let rate: Int
+        let depthwise, depthwiseBias, normWeight, normBias, gamma: DeviceBuffer
+        let expand, contract: PackedLayer
+        let history: Histories
+    }
+
+    private struct Unit {
+        let activation1: Snake
+        let convolution1: PackedLayer
+        let activation2: Snake
+        let convolution2: PackedLayer
+        let history: Histories
+    }
+
+    private struct Block {
+        let activation: Snake
+        let transposed: PackedLayer
+        let history: Histories
+        let rate: Int
+        let channels: Int
+        let units: [Unit]
+    }
+
+    let device: CUDADevice
+    let configuration: CodecDecoderConfiguration
+    let samplesPerFrame: Int
+    let precision: CodecPrecision
+    /// Positions of the pre-transformer that a slot keeps, in pages used in turn.
+    private let ring: Int
+    private let tables: DeviceBuffer
+    private let quantizer, preConvolution, inputProjection, outputProjection: PackedLayer
+    private let stack: DeviceStack
+    private let upsamples: [Upsample]
+    private let blocks: [Block]
+    private let firstConvolution, lastConvolution: PackedLayer
+    private let preHistory, firstHistory, lastHistory: Histories
+    private let lastActivation: Snake
+    private let pageTable: DeviceBuffer
+    private var pages: [DeviceBuffer?]
+    private let histories: [Histories]
+    private var arena = DeviceScratch()
+    private let half = Int(MK_F16)
+
+    /// Frames of all packets in one pass: bounds the work memory to about 0.5 GB.
+    static let framesPerPass = 128
+    /// Frames of one session in a pass.
+    static let framesPerPacket = 32
+
+    /// - Parameter file: the codec's weights, or nil for made-up ones.
+    init(
+        _ device: CUDADevice, file: SafetensorsFile?, configuration codec: CodecConfiguration, slots: Int,
+        precision: CodecPrecision
+    ) throws {
+        let c = codec.decoder
+        self.device = device
+        configuration = c
+        samplesPerFrame = codec.samplesPerFrame
+        self.precision = precision
+        let isExact = precision == .exact
+        let loader = WeightLoader(device: device, file: file, half: Int(MK_F16), keepsLow: isExact)
+        func history(_ kept: Int, _ channels: Int, split: Bool, float: Bool = false) throws -> Histories {
+            let bytes = slots * kept * padded(channels) * (float ? 4 : 2)
+            return Histories(
+                high: try DeviceBuffer(device, bytes: bytes, "decoder states"),
+                low: split ? try DeviceBuffer(device, bytes: bytes, "decoder states") : nil, kept: kept,
+                ld: padded(channels), isFloat: float)
+        }
+        func snake(_ name: String, _ channels: Int) throws -> Snake {
+            let alpha = try loader.values(name + ".alpha", [channels])
+            let beta = try loader.values(name + ".beta", [channels])
+            return Snake(
+                alpha: try loader.floats(alpha.map { expf($0) }, name),
+                inverseBeta: try loader.floats(beta.map { 1 / (expf($0) + 1e-9) }, name))
+        }
+        var all: [Histories] = []
+
+        let width = c.codebookDimension / 2
+        var rows: [Float] = []
+        rows.reserveCapacity(c.codebooks * c.codebookSize * width)
+        for group in 0..<c.codebooks {
+            let part = group == 0 ? "rvq_first.vq.layers.0" : "rvq_rest.vq.layers.\(group - 1)"
+            let base = "decoder.quantizer.\(part)._codebook."
+            let sums = try loader.values(base + "embedding_sum", [c.codebookSize, width])
+            let usage = try loader.values(base + "cluster_usage", [c.codebookSize])
+            for entry in 0..<c.codebookSize {
+                let divisor = max(usage[entry], 1e-5)
+                for i in 0..<width { rows.append(sums[entry * width + i] / divisor) }
+            }
+        }
+        tables = try DeviceBuffer(device, rows, "codebooks")
+        quantizer = try loader.join(
+            ["rvq_first", "rvq_rest"].map { "decoder.quantizer.\($0).output_proj.weight" }, inputs: width,
+            outputs: c.codebookDimension)
+        preConvolution = try loader.convolution(
+            "decoder.pre_conv.conv", taps: 3, channels: c.codebookDimension, outputs: c.latentSize)
+        preHistory = try history(2, c.codebookDimension, split: true)
+        all.append(preHistory)
+        let t = "decoder.pre_transformer."
+        let hidden = c.transformer.hidden
+        inputProjection = try loader.linear(
+            [(t + "input_proj.weight", hidden)], inputs: c.latentSize,
+            bias: try loader.values(t + "input_proj.bias", [hidden]))
+        outputProjection = try loader.linear(
+            [(t + "output_proj.weight", c.latentSize)], inputs: hidden,
+            bias: try loader.values(t + "output_proj.bias", [c.latentSize]))
+        stack = try DeviceStack(loader, prefix: t, shape: c.transformer)
+
+        var upsamples: [Upsample] = []
+        for (index, rate) in c.latentUpsampleRates.enumerated() {
+            let d = c.latentSize
+            let n = "decoder.upsample.\(index).1."
+            let weight = try loader.values(n + "dwconv.conv.weight", [d, 1, 7])
+            var taps = [Float](repeating: 0, count: 7 * padded(d))
+            for channel in 0..<d { for j in 0..<7 { taps[j * padded(d) + channel] = weight[channel * 7 + j] } }
+            let upsample = Upsample(
+                transposed: try loader.transposed(
+                    "decoder.upsample.\(index).0.conv", channels: d, outputs: d, kernel: rate, stride: rate),
+                rate: rate, depthwise: try DeviceBuffer(device, taps, n),
+                depthwiseBias: try loader.floats(n + "dwconv.conv.bias", d),
+                normWeight: try loader.floats(n + "norm.weight", d), normBias: try loader.floats(n + "norm.bias", d),
+                gamma: try loader.floats(n + "gamma", d),
+                expand: try loader.linear(
+                    [(n + "pwconv1.weight", 4 * d)], inputs: d,
+                    bias: try loader.values(n + "pwconv1.bias", [4 * d])),
+                contract: try loader.linear(
+                    [(n + "pwconv2.weight", d)], inputs: 4 * d,
+                    bias: try loader.values(n + "pwconv2.bias", [d])),
+                history: try history(6, d, split: false, float: true))
+            upsamples.append(upsample)
+            all.append(upsample.history)
+        }
+        self.upsamples = upsamples
+
+        firstConvolution = try loader.convolution(
+            "decoder.decoder.0.conv", taps: 7, channels: c.latentSize, outputs: c.channels)
+        firstHistory = try history(6, c.latentSize, split: isExact)
+        all.append(firstHistory)
+        var blocks: [Block] = []
+        var channels = c.channels
+        for (index, rate) in c.upsampleRates.enumerated() {
+            let n = "decoder.decoder.\(index + 1).block."
+            let out = channels / 2
+            var units: [Unit] = []
+            for (number, dilation) in [1, 3, 9].enumerated() {
+                let u = n + "\(number + 2)."
+                let unit = Unit(
+                    activation1: try snake(u + "act1", out),
+                    convolution1: try loader.convolution(
+                        u + "conv1.conv", taps: 7, channels: out, outputs: out, dilation: dilation),
+                    activation2: try snake(u + "act2", out),
+                    convolution2: try loader.convolution(u + "conv2.conv", taps: 1, channels: out, outputs: out),
+                    history: try history(6 * dilation, out, split: isExact))
+                units.append(unit)
+                all.append(unit.history)
+            }
+            let block = Block(
+                activation: try snake(n + "0", channels),
+                transposed: try loader.transposed(
+                    n + "1.conv", channels: channels, outputs: out, kernel: 2 * rate, stride: rate),
+                history: try history(1, channels, split: isExact), rate: rate, channels: out, units: units)
+            blocks.append(block)
+            all.append(block.history)
+            channels = out
+        }
+        self.blocks = blocks
+        let last = c.upsampleRates.count + 1
+        lastActivation = try snake("decoder.decoder.\(last)", channels)
+        lastConvolution = try loader.convolution(
+            "decoder.decoder.\(last + 1).conv", taps: 7, channels: channels, outputs: 1)
+        lastHistory = try history(6, channels, split: isExact)
+        all.append(lastHistory)
+        histories = all
+
+        ring = ceiling((c.transformer.window ?? 0) + Self.framesPerPacket, Int(MK_PAGE)) + 1
+        pageTable = try DeviceBuffer(device, bytes: slots * ring * 8, "page table")
+        pages = Array(repeating: nil, count: slots)
+        guard c.transformer.window != nil else {
+            throw CUDAError.unsupportedModel("the codec's transformer has no window")
+        }
+    }
+
+    /// Bytes of weights that one pass reads.
+    var weightBytes: Int {
+        stack.weightBytes
+            + [quantizer, preConvolution, inputProjection, outputProjection, firstConvolution, lastConvolution]
+            .reduce(0) { $0 + $1.byteCount }
+            + upsamples.reduce(0) { $0 + $1.transposed.byteCount + $1.expand.byteCount + $1.contract.byteCount }
+            + blocks.reduce(0) { total, block in
+                total + block.transposed.byteCount
+                    + block.units.reduce(0) { $0 + $1.convolution1.byteCount + $1.convolution2.byteCount }
+            }
+    }
+
+    /// Bytes of state of one slot.
+    var bytesPerSlot: Int {
+        ring * stack.pageBytes
+            + histories.reduce(0) { $0 + $1.kept * $1.ld * ($1.isFloat ? 4 : $1.low == nil ? 2 : 4) }
+    }
+
+    /// Gives a slot the zero state.
+    func reset(_ slot: Int) throws(CUDAError) {
+        for h in histories {
+            let bytes = h.kept * h.ld * (h.isFloat ? 4 : 2)
+            try device.fill(h.high.address + UInt64(slot * bytes), bytes)
+            if let low = h.low { try device.fill(low.address + UInt64(slot * bytes), bytes) }
+        }
+        if pages[slot] == nil {
+            let memory = try DeviceBuffer(device, bytes: ring * stack.pageBytes, "decoder state", zeroed: false)
+            pages[slot] = memory
+            try device.copyIn(
+                pageTable.address + UInt64(slot * ring * 8),
+                (0..<ring).map { memory.address + UInt64($0 * stack.pageBytes) })
+        }
+    }
+
+    /// Sees the output of a stage: name as in the specification, channel-last values of the first packet.
+    typealias Observer = (_ stage: String, _ values: [Float], _ channels: Int) -> Void
+
+    /// Decodes `frames` frames of every session.
+    /// - Parameters:
+    ///   - codes: [sessions][frames][groups].
+    ///   - positions: frames that each session has decoded before.
+    /// - Returns: device address of samples [sessions][frames · samplesPerFrame].
+    func decode(
+        slots: [Int], positions: [Int], codes: [Int32], frames: Int, observe: Observer? = nil
+    ) throws(CUDAError) -> UInt64 {
+        // Once without launches, to learn how much memory it takes.
+        var plan = Plan(base: 0, runs: false)
+        _ = try pass(slots, positions, codes, frames, &plan, nil)
+        plan = Plan(base: try arena.reserve(device, plan.used), runs: true)
+        return try pass(slots, positions, codes, frames, &plan, observe)
+    }
+
+    /// Work memory of a pass, handed out in order.
+    private struct Plan {
+        let base: UInt64
+        let runs: Bool
+        var used = 0
+
+        init(base: UInt64, runs: Bool) {
+            self.base = base
+            self.runs = runs
+        }
+
+        mutating func take(_ bytes: Int) -> UInt64 {
+            defer { used += (bytes + 255) & ~255 }
+            return base + UInt64(used)
+        }
+
+        mutating func halves(_ rows: Int, _ ld: Int, split: Bool) -> HalfRows {
+            HalfRows(high: take(rows * ld * 2), low: split ? take(rows * ld * 2) : 0, ld: ld)
+        }
+    }
+
+    // One pass, in reading order.
+    private func pass(
+        _ slots: [Int], _ positions: [Int], _ codes: [Int32], _ frames: Int, _ plan: inout Plan, _ observe: Observer?
+    ) throws(CUDAError) -> UInt64 {
+        let c = configuration
+        let sessions = slots.count
+        let isExact = precision == .exact
+        let runs = plan.runs
+        var rows = sessions * frames
+        var columns = frames
+        var rolls: [mk_roll_entry] = []
+
+        let slotList = plan.take(sessions * 4)
+        let rowSlots = plan.take(rows * 4)
+        let rowPositions = plan.take(rows * 4)
+        let codeList = plan.take(codes.count * 4)
+        if runs {
+            try device.copyIn(slotList, slots.map { Int32($0) })
+            try device.copyIn(rowSlots, slots.flatMap { Array(repeating: Int32($0), count: frames) })
+            try device.copyIn(
+                rowPositions, positions.flatMap { start in (0..<frames).map { Int32(start + $0) } })
+            try device.copyIn(codeList, codes)
+        }
+        func run(
+            _ layer: PackedLayer, _ input: HalfRows, history: Histories? = nil, tiles: Int? = nil, _ epilogue: Epilogue
+        ) throws(CUDAError) {
+            if let history {
+                let entry = mk_roll_entry(
+                    history: history.high.address, fresh: input.high, history_stride: Int32(history.view.stride * 2),
+                    column_bytes: Int32(history.ld * 2), kept: Int32(history.kept), columns: Int32(columns))
+                rolls.append(entry)
+                if let low = history.low {
+                    var other = entry
+                    other.history = low.address
+                    other.fresh = input.low
+                    rolls.append(other)
+                }
+            }
+            if runs {
+                try device.run(
+                    layer, half: half, input, rows: rows, columns: columns, history: history?.view, slots: slotList,
+                    tiles: tiles, epilogue)
+            }
+        }
+        /// Float copies of a stage's output for the observer.
+        func note(_ stage: String, _ raw: UInt64, _ channels: Int, ld: Int) throws(CUDAError) {
+            guard let observe else { return }
+            let values = try device.floats(raw, columns * ld)
+            observe(
+                stage, (0..<columns).flatMap { values[($0 * ld)..<($0 * ld + channels)] }, channels)
+        }
+        let isObserved = observe != nil || !runs
+        func spare(_ rows: Int, _ ld: Int) -> UInt64 { isObserved ? plan.take(rows * ld * 4) : 0 }
+
+        // Codebooks, [codebookDimension, 1].
+        let entries = plan.halves(rows, padded(c.codebookDimension), split: true)
+        if runs {
+            let a = mk_codebook_arguments(
+                codes: codeList, tables: tables.address, rows: Int32(rows), groups: Int32(c.codebooks),
+                entries: Int32(c.codebookSize), width: Int32(c.codebookDimension / 2), output: entries.high,
+                output_low: entries.low, ld_output: Int32(entries.ld), unused: 0)
+            try device.launch("sum_codebooks", grid: (rows, 1), a)
+        }
+        let quantized = plan.halves(rows, padded(c.codebookDimension), split: true)
+        var raw = spare(rows, quantized.ld)
+        try run(quantizer, entries, Epilogue(raw: raw, rawStride: quantized.ld, output: quantized))
+        try note("quantized", raw, c.codebookDimension, ld: quantized.ld)
+
+        // Pre-convolution and transformer, [latentSize, 1].
+        let latentLD = padded(c.latentSize)
+        let convolved = plan.halves(rows, latentLD, split: true)
+        raw = spare(rows, latentLD)
+        try run(
+            preConvolution, quantized, history: preHistory, Epilogue(raw: raw, rawStride: latentLD, output: convolved))
+        try note("pre_conv", raw, c.latentSize, ld: latentLD)
+        let hidden = plan.take(rows * stack.ld * 4)
+        try run(inputProjection, convolved, Epilogue(raw: hidden, rawStride: stack.ld))
+        let normed = plan.halves(rows, stack.ld, split: true)
+        let rowScale = plan.take(rows * 4)
+        if runs {
+            let window = c.transformer.window ?? 0
+            let pages =
+                positions.map { start in
+                    let last = start + frames - 1
+                    return (start...last).map { ($0 / Int(MK_PAGE)) - max(0, $0 - window + 1) / Int(MK_PAGE) + 1 }.max()
+                        ?? 1
+                }.max() ?? 1
+            try stack.forward(
+                hidden, RowPlaces(slots: rowSlots, positions: rowPositions, rows: rows, pages: pages),
+                cache: stack.cache(pages: pageTable.address, stride: ring, ring: ring))
+            try stack.prepare(hidden, rows: rows, gain: stack.norm, into: normed, rowScale: rowScale)
+        }
+        var latent = plan.halves(rows, latentLD, split: isExact)
+        raw = spare(rows, latentLD)
+        try run(
+            outputProjection, normed,
+            Epilogue(rowScale: rowScale, raw: raw, rawStride: latentLD, output: latent))
+        try note("pre_transformer", raw, c.latentSize, ld: latentLD)
+
+        // Two upsampling blocks, [latentSize, 2] and [latentSize, 4].
+        for (index, block) in upsamples.enumerated() {
+            let x = plan.take(rows * block.rate * latentLD * 4)
+            try run(block.transposed, latent, Epilogue(raw: x, rawStride: block.rate * latentLD))
+            rows *= block.rate
+            columns *= block.rate
+            try note("upsample.\(index).0", x, c.latentSize, ld: latentLD)
+            let normed = plan.halves(rows, latentLD, split: isExact)
+            if runs {
+                let a = mk_depthwise_arguments(
+                    x: x, history: block.history.high.address, slots: slotList, ld: Int32(latentLD),
+                    width: Int32(c.latentSize), rows: Int32(rows), columns: Int32(columns),
+                    history_stride: Int32(block.history.view.stride), epsilon: 1e-6,
+                    weights: block.depthwise.address, bias: block.depthwiseBias.address,
+                    norm_weight: block.normWeight.address, norm_bias: block.normBias.address, output: normed.high,
+                    output_low: normed.low, ld_output: Int32(latentLD), unused: 0)
+                try device.launch(
+                    "depthwise_norm", grid: (rows, 1), shared: (Int(MK_WARPS) + latentLD) * 4, a)
+            }
+            rolls.append(
+                mk_roll_entry(
+                    history: block.history.high.address, fresh: x,
+                    history_stride: Int32(block.history.view.stride * 4), column_bytes: Int32(latentLD * 4), kept: 6,
+                    columns: Int32(columns)))
+            let wide = plan.halves(rows, block.expand.outputs, split: isExact)
+            try run(block.expand, normed, Epilogue(activation: Int(MK_GELU), output: wide))
+            latent = plan.halves(rows, latentLD, split: isExact)
+            raw = spare(rows, latentLD)
+            try run(
+                block.contract, wide,
+                Epilogue(scale: block.gamma.address, residual: x, raw: raw, rawStride: latentLD, output: latent))
+            try note("upsample.\(index).1", raw, c.latentSize, ld: latentLD)
+        }
+
+        // Wide convolution and the blocks.
+        var channels = c.channels
+        var current = plan.halves(rows, padded(channels), split: isExact)
+        raw = spare(rows, padded(channels))
+        try run(
+            firstConvolution, latent, history: firstHistory,
+            Epilogue(raw: raw, rawStride: padded(channels), output: current, snake: blocks[0].activation.addresses))
+        try note("decoder.0", raw, channels, ld: padded(channels))
+        for (index, block) in blocks.enumerated() {
+            let ld = padded(block.channels)
+            let residual = plan.take(rows * block.rate * ld * 4)
+            var input = plan.halves(rows * block.rate, ld, split: isExact)
+            // As rows of the block's input: `rate` columns side by side.
+            let stacked = HalfRows(high: input.high, low: input.low, ld: block.rate * ld)
+            try run(
+                block.transposed, current, history: block.history,
+                Epilogue(
+                    raw: residual, rawStride: block.rate * ld, output: stacked,
+                    snake: block.units[0].activation1.addresses))
+            rows *= block.rate
+            columns *= block.rate
+            channels = block.channels
+            for (number, unit) in block.units.enumerated() {
+                let middle = plan.halves(rows, ld, split: isExact)
+                try run(
+                    unit.convolution1, input, history: unit.history,
+                    Epilogue(output: middle, snake: unit.activation2.addresses))
+                let next =
+                    number + 1 < block.units.count
+                    ? block.units[number + 1].activation1
+                    : index + 1 < blocks.count ? blocks[index + 1].activation : lastActivation
+                let output = plan.halves(rows, ld, split: isExact)
+                try run(
+                    unit.convolution2, middle,
+                    Epilogue(
+                        residual: residual, raw: residual, rawStride: ld, output: output, snake: next.addresses))
+                input = output
+            }
+            current = input
+            try note("decoder.\(index + 1)", residual, channels, ld: ld)
+        }
+        let pcm = plan.take(rows * 4)
+        try run(
+            lastConvolution, current, history: lastHistory, tiles: 1,
+            Epilogue(raw: pcm, rawStride: 1, stored: 1, clamps: true))
+        try note("pcm", pcm, 1, ld: 1)
+
+        let rollList = plan.take(rolls.count * MemoryLayout<mk_roll_entry>.stride)
+        if runs {
+            try device.copyIn(rollList, rolls)
+            let a = mk_roll_arguments(
+                entries: rollList, slots: slotList, count: Int32(rolls.count), sessions: Int32(sessions))
+            try device.launch("roll_histories", grid: (rolls.count, sessions), a)
+        }
+        return pcm
+    }
+}

@@ -1,0 +1,218 @@
+import CCUDA
+import Qwen3TTS
+import Tensors
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// Which session and position each row of a call belongs to, on the device.
+struct RowPlaces {
+    /// int [rows].
+    let slots: UInt64
+    let positions: UInt64
+    let rows: Int
+    /// Pages that the row with the most positions sees.
+    let pages: Int
+}
+
+/// A transformer stack on the device: the same formulas and sums for one row and for many.
+final class DeviceStack {
+    struct Layer {
+        let inputNorm: DeviceBuffer
+        let qkv: PackedLayer
+        let queryNorm: DeviceBuffer?
+        let keyNorm: DeviceBuffer?
+        let output: PackedLayer
+        let postNorm: DeviceBuffer
+        /// Outputs gate 0, up 0, gate 1, up 1 …
+        let gateUp: PackedLayer
+        let down: PackedLayer
+        let attentionScale: DeviceBuffer?
+        let feedForwardScale: DeviceBuffer?
+    }
+
+    let device: CUDADevice
+    let shape: TransformerShape
+    let half: Int
+    let layers: [Layer]
+    let norm: DeviceBuffer
+    let frequencies: DeviceBuffer
+    private var work = DeviceScratch()
+
+    var ld: Int { padded(shape.hidden) }
+    var queryWidth: Int { shape.heads * shape.headDimension }
+    var keyWidth: Int { shape.keyValueHeads * shape.headDimension }
+    var qkvWidth: Int { queryWidth + 2 * keyWidth }
+    var weightBytes: Int {
+        layers.reduce(0) {
+            $0 + $1.qkv.byteCount + $1.output.byteCount + $1.gateUp.byteCount + $1.down.byteCount
+        }
+    }
+    /// Bytes of one page of this stack's cache.
+    var pageBytes: Int { shape.layers * 2 * shape.keyValueHeads * Int(MK_PAGE) * shape.headDimension * 4 }
+
+    init(_ loader: WeightLoader, prefix: String, shape: TransformerShape) throws {
+        device = loader.device
+        self.shape = shape
+        half = loader.half
+        let group = shape.heads / shape.keyValueHeads
+        guard shape.headDimension % 8 == 0, shape.headDimension <= Int(MK_MAX_HEAD), group <= Int(MK_MAX_GROUP) else {
+            throw CUDAError.unsupportedModel(
+                "heads of \(shape.headDimension), \(group) to a key head; it takes multiples of 8 up to \(MK_MAX_HEAD), "
+                    + "and \(MK_MAX_GROUP)")
+        }
+        let (hidden, inner) = (shape.hidden, shape.intermediate)
+        let (query, key) = (shape.heads * shape.headDimension, shape.keyValueHeads * shape.headDimension)
+        var layers: [Layer] = []
+        for index in 0..<shape.layers {
+            let p = "\(prefix)layers.\(index)."
+            func optional(_ name: String, _ count: Int) throws -> DeviceBuffer? {
+                !loader.has(p + name) ? nil : try loader.floats(p + name, count)
+            }
+            layers.append(
+                Layer(
+                    inputNorm: try loader.floats(p + "input_layernorm.weight", hidden),
+                    qkv: try loader.linear(
+                        [
+                            (p + "self_attn.q_proj.weight", query), (p + "self_attn.k_proj.weight", key),
+                            (p + "self_attn.v_proj.weight", key),
+                        ], inputs: hidden),
+                    queryNorm: try optional("self_attn.q_norm.weight", shape.headDimension),
+                    keyNorm: try optional("self_attn.k_norm.weight", shape.headDimension),
+                    output: try loader.linear([(p + "self_attn.o_proj.weight", hidden)], inputs: query),
+                    postNorm: try loader.floats(p + "post_attention_layernorm.weight", hidden),
+                    gateUp: try loader.linear(
+                        [(p + "mlp.gate_proj.weight", inner), (p + "mlp.up_proj.weight", inner)], inputs: hidden,
+                        interleaved: true),
+                    down: try loader.linear([(p + "mlp.down_proj.weight", hidden)], inputs: inner),
+                    attentionScale: try optional("self_attn_layer_scale.scale", hidden),
+                    feedForwardScale: try optional("mlp_layer_scale.scale", hidden)))
+        }
+        self.layers = layers
+        norm = try loader.floats(prefix + "norm.weight", hidden)
+        frequencies = try DeviceBuffer(
+            device,
+            (0..<(shape.headDimension / 2)).map { m in
+                Float(1 / pow(shape.ropeTheta, Double(2 * m) / Double(shape.headDimension)))
+            }, "frequencies")
+    }
+
+    /// Description of a cache for the kernels.
+    func cache(pages: UInt64, stride: Int, ring: Int, layer: Int = 0) -> mk_cache {
+        mk_cache(
+            pages: pages, stride: Int32(stride), ring: Int32(ring), layer: Int32(layer),
+            kv_heads: Int32(shape.keyValueHeads), dim: Int32(shape.headDimension), unused: 0)
+    }
+
+    /// Runs all layers over float rows `x` [rows, ld], in place: the residual stream before the final norm.
+    func forward(_ x: UInt64, _ places: RowPlaces, cache: mk_cache, observe: (() throws(CUDAError) -> Void)? = nil)
+        throws(CUDAError)
+    {
+        let rows = places.rows
+        let inner = padded(shape.intermediate)
+        let widest = max(ld, padded(queryWidth), inner)
+        let qkvLD = padded(qkvWidth)
+        let partialFloats = rows * shape.heads * places.pages * (shape.headDimension + 2)
+        let sizes = [
+            rows * widest * 2, rows * widest * 2, rows * inner * 2, rows * inner * 2, rows * qkvLD * 4,
+            partialFloats * 4, rows * 4,
+        ].map { ($0 + 255) & ~255 }
+        var at = try work.reserve(device, sizes.reduce(0, +))
+        let parts = sizes.map { size in
+            defer { at += UInt64(size) }
+            return at
+        }
+        let (qkv, partials, rowScale) = (parts[4], parts[5], parts[6])
+        func rowsOf(_ ld: Int) -> HalfRows { HalfRows(high: parts[0], low: parts[1], ld: ld) }
+        let innerRows = HalfRows(high: parts[2], low: parts[3], ld: inner)
+
+        var rope = mk_rope_arguments()
+        rope.qkv = qkv
+        rope.ld = Int32(qkvLD)
+        rope.rows = Int32(rows)
+        rope.heads = Int32(shape.heads)
+        rope.epsilon = shape.normEpsilon
+        rope.frequencies = frequencies.address
+        rope.row_slots = places.slots
+        rope.row_positions = places.positions
+        rope.cache = cache
+        var attention = mk_attention_arguments()
+        attention.qkv = qkv
+        attention.ld = Int32(qkvLD)
+        attention.rows = Int32(rows)
+        attention.heads = Int32(shape.heads)
+        attention.window = Int32(shape.window ?? 0)
+        attention.row_slots = places.slots
+        attention.row_positions = places.positions
+        attention.cache = cache
+        attention.partials = partials
+        attention.pages = Int32(places.pages)
+        attention.half = Int32(half)
+        let attended = rowsOf(padded(queryWidth))
+        attention.output = attended.high
+        attention.output_low = attended.low
+        attention.ld_output = Int32(attended.ld)
+        let group = shape.heads / shape.keyValueHeads
+        let attentionShared = group * (3 * shape.headDimension + Int(MK_PAGE) + 2) * 4
+
+        for (index, layer) in layers.enumerated() {
+            try observe?()
+            try prepare(x, rows: rows, gain: layer.inputNorm, into: rowsOf(ld), rowScale: rowScale)
+            try device.run(
+                layer.qkv, half: half, rowsOf(ld), rows: rows, Epilogue(rowScale: rowScale, raw: qkv, rawStride: qkvLD))
+            rope.query_norm = layer.queryNorm?.address ?? 0
+            rope.key_norm = layer.keyNorm?.address ?? 0
+            rope.cache.layer = Int32(index)
+            attention.cache.layer = Int32(index)
+            try device.launch("rope_and_store", grid: (rows, 1), rope)
+            try device.launch(
+                "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: attentionShared, attention)
+            try device.launch(
+                "combine_rows", grid: (ceiling(rows * attended.ld / 8, Int(MK_THREADS)), 1), attention)
+            try device.run(
+                layer.output, half: half, attended, rows: rows,
+                Epilogue(scale: layer.attentionScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
+            try prepare(x, rows: rows, gain: layer.postNorm, into: rowsOf(ld), rowScale: rowScale)
+            try device.run(
+                layer.gateUp, half: half, rowsOf(ld), rows: rows,
+                Epilogue(rowScale: rowScale, activation: Int(MK_SWIGLU), output: innerRows))
+            try device.run(
+                layer.down, half: half, innerRows, rows: rows,
+                Epilogue(scale: layer.feedForwardScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
+        }
+        try observe?()
+    }
+
+    /// Splits rows for a layer behind an RMSNorm, or behind nothing without `gain`.
+    /// - Parameters:
+    ///   - index: int rows of x, or 0 for all in order.
+    ///   - normed: where the normed floats go: rows, stride, and row numbers or 0.
+    func prepare(
+        _ x: UInt64, rows: Int, gain: DeviceBuffer?, into output: HalfRows, rowScale: UInt64, index: UInt64 = 0,
+        width: Int? = nil, normed: (rows: UInt64, ld: Int, index: UInt64)? = nil
+    ) throws(CUDAError) {
+        var a = mk_prepare_arguments()
+        a.x = x
+        a.row_index = index
+        a.ld = Int32(padded(width ?? shape.hidden))
+        a.width = Int32(width ?? shape.hidden)
+        a.rows = Int32(rows)
+        a.chunks = Int32(output.ld / Int(MK_CHUNK))
+        a.gain = gain?.address ?? 0
+        a.epsilon = shape.normEpsilon
+        a.half = Int32(half)
+        a.output = output.high
+        a.output_low = output.low
+        a.ld_output = Int32(output.ld)
+        a.row_scale = rowScale
+        a.normed = normed?.rows ?? 0
+        a.normed_rows = normed?.index ?? 0
+        a.ld_normed = Int32(normed?.ld ?? 0)
+        try device.launch("prepare_rows", grid: (ceiling(rows, 8), 1), shared: 8 * Int(MK_WARPS) * 4, a)
+    }
+}
