@@ -24,17 +24,22 @@ let package = Package(
         .target(name: "CKernels", cSettings: [.define("NDEBUG", .when(configuration: .release))]),
         .target(name: "Tensors", dependencies: ["CKernels"], swiftSettings: strict),
         .target(name: "AudioFiles", swiftSettings: strict),
+        .target(name: "TextNormalization", swiftSettings: strict),
         .target(name: "Qwen3TTS", dependencies: ["Tensors", "CKernels"], swiftSettings: strict),
         .target(
             name: "ModelHub",
             dependencies: [
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
             ], swiftSettings: strict),
         .target(
             name: "SpeechEngine",
-            dependencies: ["Qwen3TTS", "AudioFiles", .product(name: "Crypto", package: "swift-crypto")],
-            swiftSettings: strict),
+            dependencies: [
+                "Qwen3TTS", "AudioFiles", "TextNormalization", .product(name: "Crypto", package: "swift-crypto"),
+            ], swiftSettings: strict),
         .target(
             name: "Experiments", dependencies: ["SpeechEngine", "Qwen3TTS", "Tensors", "AudioFiles", "CKernels"],
             swiftSettings: strict),
@@ -64,11 +69,16 @@ let package = Package(
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels"], swiftSettings: strict),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "AudioFilesTests", dependencies: ["AudioFiles"], swiftSettings: strict),
+        .testTarget(name: "TextNormalizationTests", dependencies: ["TextNormalization"], swiftSettings: strict),
         .testTarget(name: "Qwen3TTSTests", dependencies: ["Qwen3TTS", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "ModelHubTests",
-            dependencies: ["ModelHub", .product(name: "Hummingbird", package: "hummingbird")],
-            swiftSettings: strict),
+            dependencies: [
+                "ModelHub",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ], swiftSettings: strict),
         .testTarget(
             name: "SpeechEngineTests", dependencies: ["SpeechEngine", "TestSupport"], swiftSettings: strict),
         .testTarget(

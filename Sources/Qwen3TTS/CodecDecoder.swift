@@ -31,6 +31,14 @@ public final class CodecDecoder: @unchecked Sendable {
         /// Bytes held.
         public var byteCount: Int { histories.reduce(0) { $0 + $1.count * 4 } + cache.byteCount }
 
+        /// Becomes a copy of another state of the same decoder.
+        func copy(_ other: State) {
+            for (own, history) in zip(histories, other.histories) {
+                own.pointer.update(from: history.pointer, count: history.count)
+            }
+            cache.copy(other.cache, positions: other.cache.length)
+        }
+
         /// Back to the zero state.
         public func reset() {
             for history in histories { history.zero() }

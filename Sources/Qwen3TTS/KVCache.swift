@@ -53,6 +53,19 @@ public final class KVCache: @unchecked Sendable {
         length = 0
     }
 
+    /// Becomes a copy of the first `positions` of another cache of the same shape.
+    func copy(_ other: KVCache, positions: Int) {
+        reset()
+        firstBlock = other.firstBlock
+        let count = (positions + Self.blockLength - 1) / Self.blockLength - firstBlock
+        for block in other.blocks.prefix(max(count, 0)) {
+            let own = spare.popLast() ?? Block(count: blockFloats)
+            own.pointer.update(from: block.pointer, count: blockFloats)
+            blocks.append(own)
+        }
+        length = positions
+    }
+
     /// Makes room for `rows` more positions.
     func reserve(_ rows: Int) {
         if let window {

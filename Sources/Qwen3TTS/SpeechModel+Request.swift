@@ -17,9 +17,6 @@ public struct PreparedRequest: Sendable {
 
     /// Most frames that it can have.
     public var maxFrames: Int { rules.maxNewTokens - 1 }
-    /// Whether no text is still to come.
-    public var isComplete: Bool { openText == nil }
-
     /// Whether enough of the text is known to assemble the prompt; more text would not change it.
     var canBegin: Bool { text.isComplete || text.body.count >= Prompt.bodyTokensNeeded(voice: voice) }
 
@@ -31,15 +28,20 @@ public struct PreparedRequest: Sendable {
 }
 
 extension SpeechModel {
-    /// Checks a request. Needs no stage, so any thread may do it.
-    public func prepare(_ request: SpeechRequest) throws(ModelError) -> PreparedRequest {
-        guard request.text.utf8.count <= Self.textLimit else {
+    /// Checks the length of a request's text.
+    public static func checkText(_ request: SpeechRequest) throws(ModelError) {
+        guard request.text.utf8.count <= textLimit else {
             throw .badInput(
-                "the text has \(request.text.utf8.count) bytes, at most \(Self.textLimit) make sense; speak it in parts")
+                "the text has \(request.text.utf8.count) bytes, at most \(textLimit) make sense; speak it in parts")
         }
         guard !request.isComplete || request.text.contains(where: { !$0.isWhitespace }) else {
             throw .badInput("the text is empty: there is nothing to say")
         }
+    }
+
+    /// Checks a request. Needs no stage, so any thread may do it.
+    public func prepare(_ request: SpeechRequest) throws(ModelError) -> PreparedRequest {
+        try Self.checkText(request)
         let rules = try request.sampling.resolved(configuration.generation)
         let layout =
             request.layout ?? (request.isComplete ? Prompt.defaultLayout(configuration.kind) : .streaming)
@@ -74,6 +76,7 @@ extension SpeechModel {
         case .named(let name): return (.named(name), nil)
         case .standard: return (configuration.voices.first.map { .named($0) } ?? .none, nil)
         case .clone(let prompt):
+            try prompt.check(configuration)
             guard let transcript = prompt.referenceText, !prompt.codes.isEmpty else { return (.vector, prompt) }
             let ids = tokenizer.referenceTemplate(transcript, controlTokens: request.controlTokens)
             return (.inContext(transcript: ids, frames: prompt.codes.count / configuration.talker.codeGroups), prompt)
@@ -86,8 +89,7 @@ extension SpeechModel {
     /// A new utterance. Belongs, like everything after `prepare`, to the thread that drives the model.
     public func makeUtterance(_ prepared: PreparedRequest) -> Utterance { Utterance(prepared, model: self) }
 
-    /// Assembles and embeds the prompt of an utterance, once enough of its text is known; for in-context cloning, runs
-    /// the reference codes through the decoder.
+    /// Assembles and embeds the prompt of an utterance, once enough of its text is known.
     func begin(_ utterance: Utterance) {
         guard let prepared = utterance.opening, prepared.canBegin else { return }
         utterance.opening = nil
@@ -99,16 +101,40 @@ extension SpeechModel {
         let buffer = FloatBuffer(count: prompt.rows.count * configuration.talker.shape.hidden)
         embed(prompt.rows, clone: prepared.clone, into: buffer.pointer)
         utterance.prompt = buffer
-        utterance.promptRows = prompt.rows.count
+        utterance.promptRows = prompt.rows
+        utterance.promptDone = prefixes.copyPrefix(of: prompt.rows, clone: prepared.clone, into: utterance.cache)
+        utterance.promptReused = utterance.promptDone
+        utterance.clone = prepared.clone
         utterance.trailing = prompt.trailing
         utterance.openText = prepared.openText
-        guard let clone = prepared.clone, case .inContext(_, let frames) = prepared.voice else { return }
+        if let clone = prepared.clone, case .inContext = prepared.voice,
+            !prefixes.copyReference(clone.codes, into: utterance.decoderState)
+        {
+            utterance.unheardReference = clone.codes[...]
+        }
+    }
+
+    /// Frames of a reference that one step runs through the decoder, so that utterances that are speaking do not stall.
+    static let referenceFramesPerStep = 4
+
+    /// For in-context cloning, runs the next reference codes through the decoder and throws their audio away: the speech
+    /// starts from the reference's state.
+    /// - Returns: whether there were any left.
+    func hearReference(_ utterance: Utterance) -> Bool {
+        guard !utterance.unheardReference.isEmpty else { return false }
+        let codes = utterance.unheardReference.prefix(Self.referenceFramesPerStep * decoder.codeGroups)
+        let frames = codes.count / decoder.codeGroups
         let discarded = FloatBuffer(count: frames * samplesPerFrame)
         withExtendedLifetime(discarded) {
             decoder.decode([
-                .init(state: utterance.decoderState, codes: clone.codes, frames: frames, pcm: discarded.pointer)
+                .init(state: utterance.decoderState, codes: Array(codes), frames: frames, pcm: discarded.pointer)
             ])
         }
+        utterance.unheardReference = utterance.unheardReference.dropFirst(codes.count)
+        if utterance.unheardReference.isEmpty, let clone = utterance.clone {
+            prefixes.keepReference(clone.codes, state: utterance.decoderState, spare: decoder.makeState())
+        }
+        return true
     }
 
     /// Sums text and codec parts of prompt rows into `out` [rows, hidden].

@@ -26,6 +26,8 @@ public final class SpeechModel: @unchecked Sendable {
     /// Talker input rows of a step; belongs to the driving thread.
     var rows = Scratch()
     let weights: Weights
+    /// Belongs to the driving thread.
+    let prefixes = PrefixCache()
 
     /// Loads a model folder in the released layout.
     /// - Parameters:

@@ -58,8 +58,10 @@ extension SpeechModel {
             begin(utterance)
             if utterance.isWaitingForText {
                 results[index] = .waitingForText
-            } else if utterance.promptDone < utterance.promptRows {
-                let rest = utterance.promptRows - utterance.promptDone
+            } else if hearReference(utterance) {
+                results[index] = .prefilled
+            } else if utterance.promptDone < utterance.promptRows.count {
+                let rest = utterance.promptRows.count - utterance.promptDone
                 moving.append((index, min(rest, Self.prefillRowsPerStep)))
             } else if utterance.cache.length + 1 > utterance.maxPositions {
                 utterance.finish(.length)
@@ -82,7 +84,7 @@ extension SpeechModel {
                 x, segments: moving.map { .init(cache: batch[$0.index].cache, rows: $0.rows) },
                 results: moving.map { entry in
                     let utterance = batch[entry.index]
-                    let isComplete = utterance.promptDone == utterance.promptRows
+                    let isComplete = utterance.promptDone == utterance.promptRows.count
                     return isComplete ? (utterance.hidden, utterance.logits) : nil
                 })
         }
@@ -91,9 +93,14 @@ extension SpeechModel {
         var framing: [(index: Int, code0: Int32)] = []
         for (index, _) in moving {
             let utterance = batch[index]
-            guard utterance.promptDone == utterance.promptRows else {
+            guard utterance.promptDone == utterance.promptRows.count else {
                 results[index] = .prefilled
                 continue
+            }
+            if utterance.frames == 0 {
+                prefixes.keep(
+                    utterance.promptRows, clone: utterance.clone, cache: utterance.cache,
+                    reused: utterance.promptReused, spare: talker.makeCache())
             }
             let scores = UnsafeMutableBufferPointer(start: utterance.logits.pointer, count: utterance.logits.count)
             utterance.constraints.apply(scores)
@@ -138,10 +145,10 @@ extension SpeechModel {
     /// next text row (specification, section 3.3).
     private func writeInput(of utterance: Utterance, rows count: Int, to x: UnsafeMutablePointer<Float>) {
         let width = configuration.talker.shape.hidden
-        if utterance.promptDone < utterance.promptRows {
+        if utterance.promptDone < utterance.promptRows.count {
             x.update(from: utterance.prompt.pointer + utterance.promptDone * width, count: count * width)
             utterance.promptDone += count
-            if utterance.promptDone == utterance.promptRows { utterance.prompt = FloatBuffer(count: 0) }
+            if utterance.promptDone == utterance.promptRows.count { utterance.prompt = FloatBuffer(count: 0) }
             return
         }
         writeFrameEmbedding(utterance.codes.suffix(decoder.codeGroups), to: x)

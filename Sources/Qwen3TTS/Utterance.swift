@@ -133,10 +133,14 @@ public final class Utterance: @unchecked Sendable {
 
     /// What the prompt will be assembled from; nil once it is.
     var opening: PreparedRequest?
-    /// Prompt rows [promptRows, hidden] and how many the talker has seen.
+    /// Prompt rows, their embeddings [rows, hidden], how many the talker has seen, and how many of those were copied.
+    var promptRows: [PromptRow] = []
     var prompt = FloatBuffer(count: 0)
-    var promptRows = 0
     var promptDone = 0
+    var promptReused = 0
+    /// Whose voice is cloned, and the reference codes that the decoder has not heard yet.
+    var clone: ClonePrompt?
+    var unheardReference: ArraySlice<Int32> = []
     /// The talker's normed hidden state and raw logits at the last position.
     let hidden: FloatBuffer
     let logits: FloatBuffer
@@ -205,11 +209,11 @@ public final class Utterance: @unchecked Sendable {
     /// Tokens of its text; nil while more may come.
     public var textTokens: Int? { opening?.openText == nil && openText == nil ? textTokenCount : nil }
 
-    /// Ends the utterance as a run-away after its first `count` frames.
-    public func truncate(frames count: Int) {
+    /// Ends the utterance from outside after its first `count` frames; frames beyond were never heard.
+    public func truncate(frames count: Int, _ reason: FinishReason) {
         codes.removeLast((frames - count) * (codes.count / max(frames, 1)))
         frames = count
-        finishReason = .runaway
+        finishReason = reason
     }
 
     /// Ends the utterance from outside.
@@ -220,6 +224,6 @@ public final class Utterance: @unchecked Sendable {
     /// The talker is about to need a text row that has not come.
     public var isWaitingForText: Bool {
         if let opening { return !opening.canBegin }
-        return promptDone == promptRows && trailing.part(trailingDone) == nil
+        return promptDone == promptRows.count && trailing.part(trailingDone) == nil
     }
 }

@@ -38,9 +38,9 @@ struct Driver {
     /// Lets utterances in, first come first served, as long as all can be kept from underrun.
     private mutating func admit() {
         waiting.removeAll { session in
-            guard session.utterance.finishReason != nil else { return false }
             session.finishPart()
-            statistics.finished[session.utterance.finishReason ?? .cancelled, default: 0] += 1
+            guard let reason = session.finishReason else { return false }
+            statistics.finished[reason, default: 0] += 1
             return true
         }
         while !waiting.isEmpty, active.count < options.maxActive, keepsUp(active.count + 1) {
@@ -110,12 +110,13 @@ struct Driver {
 
     private mutating func retire() {
         for session in active { session.finishPart() }
-        for session in active where session.hasEnded {
-            statistics.finished[session.utterance.finishReason ?? .cancelled, default: 0] += 1
+        for session in active {
+            guard let reason = session.finishReason else { continue }
+            statistics.finished[reason, default: 0] += 1
             statistics.underruns += session.underruns
             statistics.underrunSeconds += session.underrunSeconds
         }
-        active.removeAll { $0.hasEnded }
+        active.removeAll { $0.finishReason != nil }
     }
 
     private mutating func publish() {

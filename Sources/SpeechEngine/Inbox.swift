@@ -13,8 +13,11 @@ struct WeakStream: Sendable {
 
 /// A request that has been checked, on its way to the driver.
 struct Arrival: Sendable {
-    /// Spoken one after the other; never empty.
-    let parts: [PreparedRequest]
+    let firstPart: PreparedRequest
+    /// The text after that of the first part.
+    let script: Script
+    /// Whether the whole text was there from the start.
+    let isComplete: Bool
     let stream: WeakStream
     let packets: PacketPolicy
     let submitted: ContinuousClock.Instant

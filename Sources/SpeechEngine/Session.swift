@@ -4,7 +4,8 @@ import Qwen3TTS
 /// One request in the engine, on the driver's thread: its parts one after the other, packets, playback lead.
 final class Session {
     private(set) var utterance: Utterance
-    private(set) var hasEnded = false
+    /// Set when the last event is out.
+    private(set) var finishReason: FinishReason?
     /// Frames of the audio so far that came too late, by playback.
     private(set) var underruns = 0
     private(set) var underrunSeconds = 0.0
@@ -13,7 +14,9 @@ final class Session {
     private let arrival: Arrival
     private let model: SpeechModel
     private let options: EngineOptions
-    private var laterParts: ArraySlice<PreparedRequest>
+    private var script: Script
+    private let seed: UInt64
+    private let maxFrames: Int
     /// Frames of the parts that are done.
     private var earlierFrames = 0
     /// Frames of this part that have been decoded.
@@ -31,8 +34,10 @@ final class Session {
         self.arrival = arrival
         self.model = model
         self.options = options
-        utterance = model.makeUtterance(arrival.parts[0])
-        laterParts = arrival.parts.dropFirst()
+        script = arrival.script
+        seed = arrival.firstPart.seed
+        maxFrames = arrival.firstPart.maxFrames
+        utterance = model.makeUtterance(arrival.firstPart)
         if case .fixed(let count) = arrival.packets { packetFrames = count } else { packetFrames = 1 }
         detector = makeDetector()
     }
@@ -54,25 +59,42 @@ final class Session {
             return
         }
         let (pieces, isComplete) = stream.takeText()
-        do throws(ModelError) {
-            for piece in pieces { try utterance.append(piece) }
-            if isComplete { try utterance.completeText() }
-        } catch {
-            abandon(.cancelled)
-        }
+        for piece in pieces { script.append(piece) }
+        if isComplete { script.complete() }
+        if script.byteCount > SpeechModel.textLimit { abandon(.length) }
+        feed()
         let reads = stream.readCount
         let isHeldUp = stream.unreadFrames >= options.maxUnreadFrames
-        if reads != lastReads || !pieces.isEmpty || !(isHeldUp || utterance.isWaitingForText) { lastProgress = now }
+        if reads != lastReads || !pieces.isEmpty || !(isHeldUp || isWaitingForText) { lastProgress = now }
         lastReads = reads
         let waited = (now - lastProgress) / .seconds(1)
         if isHeldUp, waited > options.readerTimeout { abandon(.timeout) }
-        if utterance.isWaitingForText, waited > options.textTimeout { abandon(.timeout) }
+        if isWaitingForText, waited > options.textTimeout { abandon(.timeout) }
+    }
+
+    /// Hands the text that has come to the part that is being spoken.
+    private func feed() {
+        guard script.isPartOpen else { return }
+        let text = script.takeText()
+        // The model may have said all it has to say before its text was complete.
+        guard utterance.finishReason == nil else { return }
+        do throws(ModelError) {
+            if !text.isEmpty { try utterance.append(text) }
+            if !script.isPartOpen { try utterance.completeText() }
+        } catch {
+            abandon(.cancelled)
+        }
+    }
+
+    /// Whether nothing can be done before more text comes.
+    private var isWaitingForText: Bool {
+        guard let reason = utterance.finishReason else { return utterance.isWaitingForText }
+        return reason == .stop && script.hasParts && !script.isExhausted
     }
 
     /// Ends it now; audio that nobody waits for is not decoded.
     func abandon(_ reason: FinishReason) {
-        utterance.finish(reason)
-        decodedFrames = utterance.frames
+        utterance.truncate(frames: decodedFrames, reason)
     }
 
     /// Whether a step could yield something.
@@ -89,9 +111,7 @@ final class Session {
 
     /// After a step: the limit on frames counts over all parts.
     func checkLength() {
-        if !laterParts.isEmpty || earlierFrames > 0, earlierFrames + utterance.frames >= arrival.parts[0].maxFrames {
-            utterance.finish(.length)
-        }
+        if earlierFrames > 0, earlierFrames + utterance.frames >= maxFrames { utterance.finish(.length) }
     }
 
     /// Whether a whole packet is there, or the last part of one.
@@ -118,7 +138,7 @@ final class Session {
                     end = frames.lowerBound + frame + 1
                     codes = codes.prefix((frame + 1) * groups)
                     samples = samples.prefix((frame + 1) * perFrame)
-                    utterance.truncate(frames: end)
+                    utterance.truncate(frames: end, .runaway)
                     break
                 }
             }
@@ -148,7 +168,7 @@ final class Session {
         // A text that has not come is nobody's underrun; playback starts again after either.
         guard late > 0 else { return }
         playbackStart = playbackStart?.advanced(by: .seconds(late))
-        if arrival.parts[0].isComplete {
+        if arrival.isComplete {
             underruns += 1
             underrunSeconds += late
         }
@@ -157,25 +177,25 @@ final class Session {
     /// After all audio of this part is out: goes on to the next part, or ends.
     func finishPart() {
         guard let reason = utterance.finishReason, utterance.frames == decodedFrames else { return }
-        if reason == .stop, let next = laterParts.popFirst() {
-            earlierFrames += utterance.frames
-            decodedFrames = 0
-            utterance = model.makeUtterance(next)
-            detector = makeDetector()
-            return
-        }
-        end(reason)
+        // A plain text is one part: if the model ends before it is complete, that is the end.
+        guard reason == .stop, script.hasParts, !script.isExhausted else { return end(reason) }
+        guard !script.isPartOpen, let next = script.beginPart() else { return }
+        guard let prepared = try? model.prepare(next) else { return end(.cancelled) }
+        earlierFrames += utterance.frames
+        decodedFrames = 0
+        utterance = model.makeUtterance(prepared)
+        detector = makeDetector()
     }
 
     private func end(_ reason: FinishReason) {
-        hasEnded = true
+        finishReason = reason
         let now = ContinuousClock.now
         let frames = earlierFrames + utterance.frames
         arrival.stream.stream?.deliver(
             .end(
                 SpeechSummary(
                     finishReason: reason, frames: frames, seconds: Double(frames) * model.secondsPerFrame,
-                    seed: arrival.parts[0].seed, fingerprint: fingerprint.fingerprint,
+                    seed: seed, fingerprint: fingerprint.fingerprint,
                     firstAudio: firstAudio.map { ($0 - arrival.submitted) / .seconds(1) },
                     elapsed: (now - arrival.submitted) / .seconds(1), stages: times,
                     underruns: underruns, warnings: utterance.warnings)))

@@ -32,12 +32,17 @@ public final class SpeechEngine: Sendable {
     /// Starts an utterance.
     /// - Throws: `request` for whatever is wrong with it, `busy` or `draining`; nothing has started then.
     public func speak(_ request: SpeechRequest, packets: PacketPolicy = .growing) throws(EngineError) -> SpeechStream {
-        let prepared: PreparedRequest
+        let firstPart: PreparedRequest
+        var script = Script(request, normalizer: model.configuration.textNormalizer)
         do throws(ModelError) {
             if case .fixed(let count) = packets, count < 1 {
                 throw .badInput("the packet size is \(count), expected at least 1 frame")
             }
-            prepared = try model.prepare(request)
+            try SpeechModel.checkText(request)
+            guard let part = script.beginPart() else {
+                throw .badInput("the text has no word in it: there is nothing to say")
+            }
+            firstPart = try model.prepare(part)
         } catch {
             throw .request(error)
         }
@@ -45,7 +50,9 @@ public final class SpeechEngine: Sendable {
         let stream = SpeechStream(
             id: nextID.wrappingAdd(1, ordering: .relaxed).oldValue, wakeEngine: { self.inbox.wake() })
         try inbox.add(
-            Arrival(parts: [prepared], stream: WeakStream(stream), packets: packets, submitted: ContinuousClock.now))
+            Arrival(
+                firstPart: firstPart, script: script, isComplete: request.isComplete, stream: WeakStream(stream),
+                packets: packets, submitted: ContinuousClock.now))
         return stream
     }
 

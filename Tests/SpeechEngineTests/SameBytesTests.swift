@@ -1,4 +1,4 @@
-import Qwen3TTS
+@testable import Qwen3TTS
 import SpeechEngine
 import Tensors
 import TestSupport
@@ -133,6 +133,37 @@ private func collect(_ stream: SpeechStream) async -> (codes: [Int32], pcm: [UIn
                     await collect(try SpeechEngine(model: model).speak(request)).summary?.fingerprint)
             }
             #expect(fingerprints[0] != nil && fingerprints[0] == fingerprints[1], "\(format)")
+        }
+    }
+
+    /// The second request of a voice skips what the first one read; its bytes are those of a fresh engine.
+    @Test func aKnownVoiceChangesNothing() async throws {
+        func model() throws -> SpeechModel {
+            try SpeechModel(directory: Fixture.base.directory, compute: Compute(threads: 2))
+        }
+        let warm = SpeechEngine(model: try model())
+        let talker = warm.model.configuration.talker
+        let groups = talker.codeGroups
+        let prompt = ClonePrompt(
+            speakerVector: (0..<talker.shape.hidden).map { Float($0 % 7) / 10 - 0.3 },
+            codes: (0..<(7 * groups)).map { Int32($0 * 37 % 64) }, codeGroups: groups, referenceText: "So it goes.",
+            modelIdentity: "")
+        var vector = prompt
+        vector.codes = []
+        vector.referenceText = nil
+        for clone in [prompt, vector] {
+            for (text, layout) in [
+                ("Tea.", TextLayout.streaming), ("Tea for two.", .streaming), ("Two.", .nonStreaming),
+            ] {
+                var request = SpeechRequest(text: text)
+                request.voice = .clone(clone)
+                request.layout = layout
+                request.sampling.maxNewTokens = 5
+                let known = await collect(try warm.speak(request)).summary
+                let fresh = await collect(try SpeechEngine(model: try model()).speak(request)).summary
+                #expect(known?.frames ?? 0 > 0)
+                #expect(known?.fingerprint == fresh?.fingerprint, "\(text)")
+            }
         }
     }
 }

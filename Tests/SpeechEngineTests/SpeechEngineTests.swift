@@ -31,6 +31,7 @@ import Testing
     @Test func aReaderThatIsFarBehindIsNotStepped() async throws {
         var options = EngineOptions()
         options.maxUnreadFrames = 4
+        options.readerTimeout = 3600
         let engine = SpeechEngine(model: try model(), options: options)
         let slow = try engine.speak(request(frames: 20), packets: .fixed(1))
         // Others are served meanwhile.
@@ -72,6 +73,9 @@ import Testing
         var options = EngineOptions()
         options.maxActive = 1
         options.maxQueued = 1
+        // The first one stands still because nobody reads it.
+        options.maxUnreadFrames = 4
+        options.readerTimeout = 3600
         let engine = SpeechEngine(model: try model(), options: options)
         let first = try engine.speak(request(frames: 200))
         for await _ in first { break }

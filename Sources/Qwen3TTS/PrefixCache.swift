@@ -1,0 +1,63 @@
+/// Beginnings of prompts that were read before, so that the next request of a voice skips that work.
+///
+/// Keys and values of a row depend on the rows before it and on nothing else, and a decoder's state on the codes it has
+/// seen; so copies change no byte. Belongs to the thread that drives the model.
+final class PrefixCache {
+    private struct Prompt {
+        let rows: [PromptRow]
+        let clone: ClonePrompt?
+        let cache: KVCache
+    }
+
+    private struct Reference {
+        let codes: [Int32]
+        let state: CodecDecoder.State
+    }
+
+    /// Most recently used last.
+    private var prompts: [Prompt] = []
+    private var references: [Reference] = []
+    private static let promptLimit = 4
+    private static let referenceLimit = 8
+    /// A shorter beginning is not worth a copy.
+    private static let minimumRows = 4
+
+    /// Copies the longest beginning of `rows` that is known; the last row is always left to be read.
+    /// - Returns: how many rows were copied.
+    func copyPrefix(of rows: [PromptRow], clone: ClonePrompt?, into cache: KVCache) -> Int {
+        var best: (index: Int, length: Int)?
+        for (index, prompt) in prompts.enumerated() where prompt.clone == clone {
+            let length = min(zip(prompt.rows, rows).prefix { $0 == $1 }.count, rows.count - 1)
+            if length >= Self.minimumRows, length > best?.length ?? 0 { best = (index, length) }
+        }
+        guard let best else { return 0 }
+        let prompt = prompts.remove(at: best.index)
+        prompts.append(prompt)
+        cache.copy(prompt.cache, positions: best.length)
+        return best.length
+    }
+
+    /// Keeps a prompt that has been read entirely, unless most of it is known already.
+    func keep(_ rows: [PromptRow], clone: ClonePrompt?, cache: KVCache, reused: Int, spare: KVCache) {
+        guard rows.count >= Self.minimumRows, reused == 0 else { return }
+        spare.copy(cache, positions: rows.count)
+        prompts.append(Prompt(rows: rows, clone: clone, cache: spare))
+        if prompts.count > Self.promptLimit { prompts.removeFirst() }
+    }
+
+    /// Copies the state of a decoder that has heard `codes`; false if it is not known.
+    func copyReference(_ codes: [Int32], into state: CodecDecoder.State) -> Bool {
+        guard let index = references.firstIndex(where: { $0.codes == codes }) else { return false }
+        let reference = references.remove(at: index)
+        references.append(reference)
+        state.copy(reference.state)
+        return true
+    }
+
+    /// Keeps the state of a decoder that has heard `codes` and nothing else.
+    func keepReference(_ codes: [Int32], state: CodecDecoder.State, spare: CodecDecoder.State) {
+        spare.copy(state)
+        references.append(Reference(codes: codes, state: spare))
+        if references.count > Self.referenceLimit { references.removeFirst() }
+    }
+}
