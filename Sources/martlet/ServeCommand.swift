@@ -8,6 +8,13 @@ import SpeechServer
 #else
     import Foundation
 #endif
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
 
 /// `martlet serve`: the speech server.
 struct ServeCommand: AsyncParsableCommand {
@@ -59,7 +66,7 @@ struct ServeCommand: AsyncParsableCommand {
             }
             options.streamChunkMilliseconds = milliseconds
         }
-        if !quiet { options.accessLog = { FileHandle.standardOutput.write(Data(($0 + "\n").utf8)) } }
+        if !quiet { options.accessLog = { Self.log($0) } }
 
         let folder = try model.directory()
         let loaded = try model.load()
@@ -72,6 +79,12 @@ struct ServeCommand: AsyncParsableCommand {
             printError("warning: everyone who reaches \(options.host) may use this server: set --api-key")
         }
         try await SpeechServer.serve(engine: engine, options: options)
+    }
+
+    /// One line on standard output, whole, also when that is a pipe.
+    private static func log(_ line: String) {
+        let bytes = Array((line + "\n").utf8)
+        _ = bytes.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
     }
 
     private static func defaultVoicesDirectory(_ environment: [String: String]) -> String? {

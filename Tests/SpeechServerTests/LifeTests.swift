@@ -1,0 +1,108 @@
+import Foundation
+import Qwen3TTS
+import SpeechEngine
+import TestSupport
+import Testing
+
+@testable import SpeechServer
+
+/// Clients that leave, that do not read, and a server that is told to go.
+@Suite(.serialized) struct LifeTests {
+    private static let long = #"{"input": "a long one", "max_new_tokens": 4000, "seed": 1, "response_format": "pcm"}"#
+    private static let short = #"{"input": "a", "max_new_tokens": 3, "seed": 1, "response_format": "pcm"}"#
+
+    /// No run-away guard: what the small checkpoints speak is noise.
+    private var unguarded: EngineOptions {
+        var options = EngineOptions()
+        options.runaway = nil
+        return options
+    }
+
+    private func waits(_ seconds: Double = 60, for condition: () -> Bool) async throws -> Bool {
+        let end = ContinuousClock.now + .seconds(seconds)
+        while ContinuousClock.now < end {
+            if condition() { return true }
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        return condition()
+    }
+
+    @Test func aClientThatLeavesCancelsItsSpeech() async throws {
+        let server = try await TestServer(engine: unguarded)
+        let alone = try await server.speak(Self.short).body
+        let connection = try RawConnection(port: server.port)
+        await connection.send("POST", "/v1/audio/speech", body: Array(Self.long.utf8))
+        #expect(await connection.readSome(1) > 0)
+        let before = server.engine.statistics.frames
+        connection.close()
+        #expect(try await waits { server.engine.statistics.finished[.cancelled, default: 0] == 1 })
+        #expect(server.engine.statistics.frames < before + 200)
+        #expect(server.engine.statistics.active == 0)
+        #expect(try await server.speak(Self.short).body == alone)
+        try await server.stop()
+    }
+
+    @Test func aClientThatDoesNotReadIsLeftBehindAndDropped() async throws {
+        var engine = unguarded
+        engine.maxUnreadFrames = 10
+        let server = try await TestServer(engine: engine) { $0.writeTimeout = 1 }
+        let connection = try RawConnection(port: server.port, receiveBuffer: 4096)
+        await connection.send("POST", "/v1/audio/speech", body: Array(Self.long.utf8))
+        // Others are served meanwhile.
+        #expect(try await server.speak(Self.short).status == 200)
+        #expect(try await waits { server.engine.statistics.finished[.cancelled, default: 0] == 1 })
+        // What lies in the buffers of both sides and of the engine, not the whole.
+        #expect(server.engine.statistics.frames < 1000)
+        let response = await connection.response()
+        #expect(!response.isComplete)
+        try await server.stop()
+    }
+
+    @Test func shutdownLetsRunningStreamsFinish() async throws {
+        let server = try await TestServer(engine: unguarded)
+        let body = #"{"input": "a", "max_new_tokens": 60, "seed": 1, "response_format": "pcm"}"#
+        let alone = try await server.speak(body)
+        let running = try RawConnection(port: server.port)
+        await running.send("POST", "/v1/audio/speech", body: Array(body.utf8))
+        #expect(await running.readSome(1) > 0)
+        // Connected before, so that it is served still.
+        let late = try RawConnection(port: server.port)
+        await server.group.triggerGracefulShutdown()
+        #expect(try await waits { server.server.context.isDraining })
+        await late.send("POST", "/v1/audio/speech", body: Array(Self.short.utf8))
+        let refused = await late.response()
+        #expect(refused.status == 503)
+        #expect(refused.headers["retry-after"] != nil)
+        #expect(try refused.error("code") == "server_draining")
+        let response = await running.response()
+        #expect(response.isComplete)
+        #expect(response.trailers["x-martlet-pcm-sha256"] == alone.trailers["x-martlet-pcm-sha256"])
+        try await server.running.value
+        #expect(throws: (any Error).self) { _ = try RawConnection(port: server.port) }
+    }
+
+    @Test func aFullQueueIsAnsweredAtOnce() async throws {
+        var engine = unguarded
+        engine.maxActive = 1
+        engine.maxQueued = 0
+        let server = try await TestServer(engine: engine)
+        let connection = try RawConnection(port: server.port)
+        await connection.send("POST", "/v1/audio/speech", body: Array(Self.long.utf8))
+        #expect(await connection.readSome(1) > 0)
+        let refused = try await server.speak(Self.short)
+        #expect(refused.status == 503)
+        #expect(try refused.error("code") == "server_busy")
+        #expect(Int(refused.headers["retry-after"] ?? "") ?? 0 >= 1)
+        connection.close()
+        #expect(try await waits { server.engine.statistics.active == 0 })
+        try await server.stop()
+    }
+
+    @Test func aRequestMayTakeOnlySoLong() async throws {
+        let server = try await TestServer(engine: unguarded) { $0.requestTimeout = 1 }
+        let response = try await server.speak(Self.long)
+        #expect(response.status == 200 || response.status == 503)
+        if response.status == 200 { #expect(response.trailers["x-martlet-finish-reason"] == "timeout") }
+        try await server.stop()
+    }
+}

@@ -1,0 +1,161 @@
+import Foundation
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// What a server answered, with what HTTP libraries hide: chunks and trailers.
+struct RawResponse: Sendable {
+    var status = 0
+    var headers: [String: String] = [:]
+    var trailers: [String: String] = [:]
+    var chunks: [[UInt8]] = []
+    /// Whether the response had the end that its framing promises.
+    var isComplete = false
+
+    var body: [UInt8] { chunks.flatMap { $0 } }
+    var text: String { String(decoding: body, as: UTF8.self) }
+
+    func json() throws -> [String: Any] {
+        try JSONSerialization.jsonObject(with: Data(body)) as? [String: Any] ?? [:]
+    }
+
+    /// A member of the error object.
+    func error(_ member: String) throws -> String? { (try json()["error"] as? [String: Any])?[member] as? String }
+}
+
+/// One HTTP/1.1 exchange on a socket of its own.
+///
+/// `@unchecked Sendable`: the descriptor is constant; one caller at a time.
+final class RawConnection: @unchecked Sendable {
+    private let descriptor: Int32
+    private var buffer: [UInt8] = []
+    private var isOpen = true
+
+    init(port: Int, receiveBuffer: Int32? = nil) throws {
+        #if canImport(Glibc)
+            descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        #else
+            descriptor = socket(AF_INET, SOCK_STREAM, 0)
+        #endif
+        var limit = timeval(tv_sec: 120, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        if var receiveBuffer { setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &receiveBuffer, 4) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = in_port_t(UInt16(port).bigEndian)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let result = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        guard result == 0 else { throw POSIXError(.init(rawValue: errno) ?? .EIO) }
+    }
+
+    deinit { close() }
+
+    func close() {
+        if isOpen { _ = shutdownAndClose(descriptor) }
+        isOpen = false
+    }
+
+    /// Runs blocking calls away from Swift's own threads.
+    private func blocking<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global().async { continuation.resume(returning: body()) }
+        }
+    }
+
+    func send(_ method: String, _ path: String, headers: [String: String] = [:], body: [UInt8]? = nil) async {
+        var head = "\(method) \(path) HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        for (name, value) in headers { head += "\(name): \(value)\r\n" }
+        if let body { head += "Content-Length: \(body.count)\r\n" }
+        let bytes = Array((head + "\r\n").utf8) + (body ?? [])
+        await blocking { [descriptor] in
+            var sent = 0
+            while sent < bytes.count {
+                let count = bytes[sent...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+                if count <= 0 { return }
+                sent += count
+            }
+        }
+    }
+
+    /// Reads up to a number of bytes of the response, whatever they are.
+    func readSome(_ count: Int) async -> Int {
+        await blocking {
+            self.fill(); return self.buffer.count
+        }
+    }
+
+    /// Reads the whole response.
+    func response() async -> RawResponse { await blocking { self.readResponse() } }
+
+    private func fill() -> Bool {
+        var piece = [UInt8](repeating: 0, count: 65_536)
+        let count = read(descriptor, &piece, piece.count)
+        guard count > 0 else { return false }
+        buffer += piece[..<count]
+        return true
+    }
+
+    private func line() -> String? {
+        while true {
+            if let end = buffer.firstRange(of: [13, 10]) {
+                let line = String(decoding: buffer[..<end.lowerBound], as: UTF8.self)
+                buffer.removeSubrange(..<end.upperBound)
+                return line
+            }
+            if !fill() { return nil }
+        }
+    }
+
+    private func take(_ count: Int) -> [UInt8]? {
+        while buffer.count < count { if !fill() { return nil } }
+        defer { buffer.removeFirst(count) }
+        return Array(buffer[..<count])
+    }
+
+    private func fields() -> [String: String]? {
+        var fields: [String: String] = [:]
+        while let line = line() {
+            if line.isEmpty { return fields }
+            let parts = line.split(separator: ":", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
+            if parts.count == 2 { fields[parts[0].lowercased()] = parts[1] }
+        }
+        return nil
+    }
+
+    private func readResponse() -> RawResponse {
+        var response = RawResponse()
+        guard let status = line()?.split(separator: " "), status.count > 1 else { return response }
+        response.status = Int(status[1]) ?? 0
+        guard let headers = fields() else { return response }
+        response.headers = headers
+        if headers["transfer-encoding"]?.lowercased() == "chunked" {
+            while let size = line().flatMap({ Int($0, radix: 16) }) {
+                if size == 0 {
+                    if let trailers = fields() {
+                        response.trailers = trailers
+                        response.isComplete = true
+                    }
+                    return response
+                }
+                guard let chunk = take(size), take(2) != nil else { return response }
+                response.chunks.append(chunk)
+            }
+        } else if let length = headers["content-length"].flatMap({ Int($0) }) {
+            guard let body = take(length) else { return response }
+            response.chunks = [body]
+            response.isComplete = true
+        }
+        return response
+    }
+}
+
+private func shutdownAndClose(_ descriptor: Int32) -> Int32 { close(descriptor) }
