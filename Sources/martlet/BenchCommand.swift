@@ -6,7 +6,7 @@ import Qwen3TTS
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measure how fast a model is on this machine.",
-        subcommands: [Stages.self], defaultSubcommand: Stages.self)
+        subcommands: [Stages.self, BenchTTFACommand.self], defaultSubcommand: Stages.self)
 
     /// `martlet bench stages`.
     struct Stages: ParsableCommand {

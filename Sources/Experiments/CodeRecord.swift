@@ -1,0 +1,149 @@
+public import Qwen3TTS
+import SpeechEngine
+import Tensors
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// The codes of one run with all that is known of it: `codes_<tag>.safetensors` and `meta_<tag>.json`.
+public struct CodeRecord: Sendable {
+    /// `meta_<tag>.json`.
+    public struct Meta: Sendable, Codable, Equatable {
+        /// Names the run.
+        public var tag: String
+        /// Id of the text, the text, the voice.
+        public var textID: String?, text: String?, voice: String?
+        /// Identity of the model.
+        public var model: String?
+        /// SHA-256 of all codes, and of those of the first packet.
+        public var codesHash: String, firstPacketHash: String
+        /// SHA-256 of the samples; nil where none were made.
+        public var samplesHash: String?
+        /// Frames and codes of a frame.
+        public var frames: Int, codebooks: Int
+        /// The smallest and the largest code.
+        public var minCode: Int, maxCode: Int
+        /// Codes that the codec does not have.
+        public var outOfRange: Int
+        /// Why the run ended.
+        public var finishReason: String?
+        /// Seed of its random numbers.
+        public var seed: UInt64?
+        /// Milliseconds: `ttfa`, `code`, `talker`, `predictor`, `decode`, `total`.
+        public var times: [String: Double]
+        /// Computing time by speaking time.
+        public var realTimeFactor: Double?
+        /// What was set: packet, weights, threads and so on.
+        public var switches: [String: String]
+
+        enum CodingKeys: String, CodingKey {
+            case tag, text, voice, model, frames, codebooks, seed, switches
+            case textID = "text_id"
+            case codesHash = "codes_sha256"
+            case firstPacketHash = "first_packet_sha256"
+            case samplesHash = "pcm_sha256"
+            case minCode = "min_code"
+            case maxCode = "max_code"
+            case outOfRange = "out_of_range"
+            case finishReason = "finish_reason"
+            case times = "times_ms"
+            case realTimeFactor = "rtf"
+        }
+    }
+
+    /// The codes, [frames, groups].
+    public let codes: [Int32]
+    /// Codes of a frame.
+    public let groups: Int
+    /// What is known of them; nil where no meta file was found.
+    public let meta: Meta?
+    /// Names the run.
+    public let tag: String
+
+    /// Frames.
+    public var frames: Int { codes.count / groups }
+
+    /// A record of codes.
+    public init(tag: String, codes: [Int32], groups: Int, meta: Meta? = nil) {
+        self.tag = tag
+        self.codes = codes
+        self.groups = groups
+        self.meta = meta
+    }
+
+    /// A record of a run.
+    public init(
+        tag: String, _ run: EngineRun, of model: SpeechModel, identity: String?, text: ExperimentText,
+        voice: ExperimentVoice, packet: Int, switches: [String: String]
+    ) {
+        let stages = run.summary.stages
+        var times = [
+            "total": 1000 * run.summary.elapsed, "talker": 1000 * stages.talker,
+            "predictor": 1000 * stages.codePredictor, "decode": 1000 * stages.decoder,
+            "code": 1000 * (stages.talker + stages.codePredictor),
+        ]
+        times["ttfa"] = run.summary.firstAudio.map { 1000 * $0 }
+        let size = Int32(model.decoder.codebookSize)
+        self.init(
+            tag: tag, codes: run.codes, groups: run.groups,
+            meta: Meta(
+                tag: tag, textID: text.id, text: text.text, voice: voice.label, model: identity,
+                codesHash: run.summary.fingerprint.codes,
+                firstPacketHash: Experiments.codesHash(run.codes.prefix(packet * run.groups)),
+                samplesHash: run.summary.fingerprint.pcm, frames: run.frames, codebooks: run.groups,
+                minCode: Int(run.codes.min() ?? -1), maxCode: Int(run.codes.max() ?? -1),
+                outOfRange: run.codes.count { $0 < 0 || $0 >= size },
+                finishReason: run.summary.finishReason.rawValue, seed: run.summary.seed, times: times,
+                realTimeFactor: run.summary.realTimeFactor, switches: switches))
+    }
+
+    /// Writes both files into a folder, which is made.
+    public func write(to folder: String) throws(ExperimentError) {
+        try ExperimentError.wrap(folder) {
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            var writer = SafetensorsWriter(metadata: ["format": "martlet.codes", "version": "1", "tag": tag])
+            writer.add("codes", codes, shape: [frames, groups])
+            try writer.write(to: "\(folder)/codes_\(tag).safetensors")
+        }
+        if let meta { try writeJSON(meta, to: "\(folder)/meta_\(tag).json") }
+    }
+
+    /// Reads the record of a tag in a folder.
+    public static func read(tag: String, from folder: String) throws(ExperimentError) -> CodeRecord {
+        var record = try read(file: "\(folder)/codes_\(tag).safetensors", tag: tag)
+        let path = "\(folder)/meta_\(tag).json"
+        if FileManager.default.fileExists(atPath: path) {
+            record = CodeRecord(
+                tag: tag, codes: record.codes, groups: record.groups, meta: try readJSON(Meta.self, path))
+        }
+        return record
+    }
+
+    /// Reads the codes of a safetensors file.
+    public static func read(file path: String, tag: String) throws(ExperimentError) -> CodeRecord {
+        do {
+            let (values, shape) = try SafetensorsFile(path: path).integers("codes")
+            guard shape.count == 2, shape[1] > 0 else {
+                throw ExperimentError.malformed(
+                    path: path, reason: "'codes' has the shape \(shape), not [frames, groups]")
+            }
+            return CodeRecord(tag: tag, codes: values.map { Int32(truncatingIfNeeded: $0) }, groups: shape[1])
+        } catch let error as ExperimentError { throw error } catch let error as TensorError {
+            throw .tensors(error)
+        } catch {
+            throw .file(path: path, reason: "\(error)")
+        }
+    }
+}
+
+/// Writes JSON with its keys in order, whole or not at all.
+func writeJSON(_ value: some Encodable, to path: String) throws(ExperimentError) {
+    try ExperimentError.wrap(path) {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        try encoder.encode(value).write(to: URL(fileURLWithPath: path), options: .atomic)
+    }
+}

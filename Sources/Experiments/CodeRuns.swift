@@ -1,0 +1,337 @@
+import AudioFiles
+public import Qwen3TTS
+public import SpeechEngine
+import Tensors
+
+/// Runs one text again and again: dumps of codes, and times to the first audio.
+public struct CodeRuns: Sendable {
+    /// What is run.
+    public var text: ExperimentText
+    /// With which voice.
+    public var voice = ExperimentVoice()
+    /// How codes are chosen.
+    public var sampling = SamplingOptions()
+    /// How often.
+    public var count = 1
+    /// Codec frames of a packet.
+    public var packet = 4
+    /// Tags are this, an underscore and the run's number.
+    public var tagPrefix: String
+    /// Runs that are not counted, before the others.
+    public var warmUp = 0
+    /// A disturbance.
+    public var drift: InjectedDrift?
+    /// The run that is disturbed, counted from 0; nil for the last.
+    public var driftRun: Int?
+    /// Which steps' best choices are recorded; nil for none.
+    public var choices: TopChoicesOptions?
+
+    /// Runs of a text.
+    public init(text: ExperimentText) {
+        self.text = text
+        tagPrefix = text.id
+    }
+
+    /// One run of a series.
+    public struct Run: Sendable, Codable, Equatable {
+        /// Names the run.
+        public var tag: String
+        /// Whether it gave audio and ended by itself or at its limit.
+        public var isGood: Bool
+        /// Milliseconds from the request to the first packet.
+        public var firstAudioMs: Double?
+        /// Milliseconds of code generation, all frames.
+        public var codeMs: Double
+        /// Milliseconds of decoding, all packets.
+        public var decodeMs: Double
+        /// Milliseconds that decoding the first packet takes, measured once more by itself after the run.
+        public var decodeFirstMs: Double?
+        /// Milliseconds from the request to the end.
+        public var totalMs: Double
+        /// Frames.
+        public var frames: Int
+        /// Computing time by speaking time.
+        public var realTimeFactor: Double
+        /// SHA-256 of all codes, of the first packet's, and of the samples.
+        public var hash: String, firstPacketHash: String, samplesHash: String
+
+        enum CodingKeys: String, CodingKey {
+            case tag, frames, hash
+            case isGood = "ok"
+            case firstAudioMs = "ttfa_ms"
+            case codeMs = "code_ms"
+            case decodeMs = "decode_ms"
+            case decodeFirstMs = "decode_first_ms"
+            case totalMs = "total_ms"
+            case realTimeFactor = "rtf"
+            case firstPacketHash = "first_packet_hash"
+            case samplesHash = "pcm_hash"
+        }
+    }
+
+    /// A distribution of milliseconds.
+    public struct Distribution: Sendable, Codable, Equatable {
+        /// Half, 95 and 99 of a hundred are below.
+        public let p50: Double, p95: Double, p99: Double
+
+        init(_ values: [Double]) {
+            p50 = percentile(values, 0.5)
+            p95 = percentile(values, 0.95)
+            p99 = percentile(values, 0.99)
+        }
+    }
+
+    /// All runs of a series.
+    public struct Report: Sendable, Codable, Equatable {
+        /// What was run.
+        public let textID: String, model: String
+        /// Codec frames of a packet.
+        public let packet: Int
+        /// Run by run.
+        public let runs: [Run]
+        /// Milliseconds to the first audio.
+        public let firstAudio: Distribution
+        /// Real-time factors.
+        public let realTimeFactor: Distribution
+        /// Different hashes of all codes, of the first packet's, and of the samples: 1 each if all runs are equal.
+        public let hashUnique: Int, firstPacketHashUnique: Int, samplesHashUnique: Int
+        /// Runs that went wrong.
+        public let failCount: Int
+        /// Runs without a meta file; nil if none were to be written.
+        public let metaMissing: Int?
+        /// What was set.
+        public let switches: [String: String]
+
+        enum CodingKeys: String, CodingKey {
+            case model, runs, switches
+            case textID = "text_id"
+            case packet = "packet_tokens"
+            case firstAudio = "ttfa_ms"
+            case realTimeFactor = "rtf"
+            case hashUnique = "hash_unique"
+            case firstPacketHashUnique = "first_packet_hash_unique"
+            case samplesHashUnique = "pcm_hash_unique"
+            case failCount = "fail_count"
+            case metaMissing = "meta_missing"
+        }
+    }
+
+    /// Makes the runs, one after the other.
+    /// - Parameters:
+    ///   - folder: where codes and meta files go; nil writes none.
+    ///   - progress: called after each run.
+    public func make(
+        _ engine: SpeechEngine, folder: String?, progress: (Run) -> Void = { _ in }
+    ) async throws(ExperimentError) -> Report {
+        guard count >= 1 else { throw .badSetting("the count is \(count), expected at least 1") }
+        let model = engine.model
+        let identity = try? model.identity
+        var runs: [Run] = []
+        var written = 0
+        for index in -warmUp..<count {
+            let isDisturbed = drift != nil && index == driftRun ?? count - 1
+            let tag = "\(tagPrefix)_\(index + 1)"
+            var request = try model.experimentRequest(text, voice, sampling: sampling)
+            let recorder = choices.map(TopChoicesRecorder.init)
+            try attach(isDisturbed ? drift : nil, recorder, to: &request, of: model)
+            let run = try await EngineRun.make(engine, request, packet: packet)
+            if index < 0 { continue }
+            var switches = self.switches(model)
+            if isDisturbed, let drift { switches["inject_drift"] = drift.label }
+            let record = CodeRecord(
+                tag: tag, run, of: model, identity: identity, text: text, voice: voice, packet: packet,
+                switches: switches)
+            if let folder {
+                try record.write(to: folder)
+                written += 1
+                if let recorder { try writeJSON(recorder.choices(tag: tag), to: "\(folder)/topk_\(tag).json") }
+            }
+            let stages = run.summary.stages
+            let result = Run(
+                tag: tag,
+                isGood: run.frames > 0 && [.stop, .length].contains(run.summary.finishReason),
+                firstAudioMs: run.summary.firstAudio.map { 1000 * $0 },
+                codeMs: 1000 * (stages.talker + stages.codePredictor), decodeMs: 1000 * stages.decoder,
+                decodeFirstMs: run.packets.first.map { 1000 * Self.decodeTime(model, run.codes, frames: $0) },
+                totalMs: 1000 * run.summary.elapsed, frames: run.frames, realTimeFactor: run.summary.realTimeFactor,
+                hash: run.summary.fingerprint.codes, firstPacketHash: codesHash(run.codes.prefix(packet * run.groups)),
+                samplesHash: run.summary.fingerprint.pcm)
+            runs.append(result)
+            progress(result)
+        }
+        return Report(
+            textID: text.id, model: model.directory, packet: packet, runs: runs,
+            firstAudio: Distribution(runs.compactMap(\.firstAudioMs)),
+            realTimeFactor: Distribution(runs.map(\.realTimeFactor)), hashUnique: Set(runs.map(\.hash)).count,
+            firstPacketHashUnique: Set(runs.map(\.firstPacketHash)).count,
+            samplesHashUnique: Set(runs.map(\.samplesHash)).count, failCount: runs.count { !$0.isGood },
+            metaMissing: folder.map { _ in runs.count - written }, switches: switches(model))
+    }
+
+    /// What was set, by the names of the settings.
+    private func switches(_ model: SpeechModel) -> [String: String] {
+        var all = [
+            "packet_tokens": "\(packet)", "policy": sampling.greedy ? "greedy" : "seeded", "seed": "\(sampling.seed)",
+            "weights": model.weightFormat.rawValue, "threads": "\(model.compute.pool.threadCount)",
+            "instruction_set": model.compute.instructionSet.rawValue, "decode_mode": "incremental", "device": "cpu",
+        ]
+        all["temperature"] = sampling.temperature.map { "\($0)" }
+        all["top_k"] = sampling.topK.map { "\($0)" }
+        all["top_p"] = sampling.topP.map { "\($0)" }
+        all["repetition_penalty"] = sampling.repetitionPenalty.map { "\($0)" }
+        all["max_new_tokens"] = sampling.maxNewTokens.map { "\($0)" }
+        return all
+    }
+
+    /// Seconds of decoding a first packet. The engine is idle then: its only utterance has ended.
+    private static func decodeTime(_ model: SpeechModel, _ codes: [Int32], frames: Int) -> Double {
+        let samples = FloatBuffer(count: frames * model.samplesPerFrame)
+        let state = model.decoder.makeState()
+        let part = Array(codes.prefix(frames * model.decoder.codeGroups))
+        return time { model.decoder.decode([.init(state: state, codes: part, frames: frames, pcm: samples.pointer)]) }
+    }
+}
+
+/// Codes without a decoder, straight from the model: is it generation that stalls?
+public struct CodesOnlyRun: Sendable, Codable, Equatable {
+    /// Milliseconds to the frames of the first packet, and to the end.
+    public let firstPacketMs: Double, totalMs: Double
+    /// Frames.
+    public let frames: Int
+    /// Median and 95th percentile of milliseconds a frame.
+    public let frameMs: CodeRuns.Distribution
+    /// SHA-256 of all codes.
+    public let hash: String
+    /// Why it ended.
+    public let finishReason: String
+
+    enum CodingKeys: String, CodingKey {
+        case frames, hash
+        case firstPacketMs = "first_packet_ms"
+        case totalMs = "total_ms"
+        case frameMs = "frame_ms"
+        case finishReason = "finish_reason"
+    }
+
+    /// Generates all codes of a request.
+    public static func make(
+        _ model: SpeechModel, _ request: SpeechRequest, packet: Int
+    ) throws(ExperimentError) -> CodesOnlyRun {
+        let prepared: PreparedRequest
+        do { prepared = try model.prepare(request) } catch { throw .model(error) }
+        let start = ContinuousClock.now
+        let utterance = model.makeUtterance(prepared)
+        var times = StageTimes()
+        var (frameTimes, firstPacket): ([Double], Double?) = ([], nil)
+        while utterance.finishReason == nil {
+            let before = utterance.frames
+            let seconds = time { _ = model.step([utterance], times: &times) }
+            if before > 0, utterance.frames > before { frameTimes.append(1000 * seconds) }
+            if firstPacket == nil, utterance.frames >= packet {
+                firstPacket = (ContinuousClock.now - start) / .milliseconds(1)
+            }
+        }
+        let total = (ContinuousClock.now - start) / .milliseconds(1)
+        return CodesOnlyRun(
+            firstPacketMs: firstPacket ?? total, totalMs: total, frames: utterance.frames,
+            frameMs: CodeRuns.Distribution(frameTimes), hash: codesHash(utterance.codes),
+            finishReason: utterance.finishReason?.rawValue ?? "")
+    }
+}
+
+/// Decoding of dumped codes, without any generation: is it the decoder that stalls?
+public struct CodesReplay: Sendable, Codable, Equatable {
+    /// How the decoder remembers.
+    public enum Mode: String, Sendable, Codable, CaseIterable {
+        /// It carries its state from packet to packet.
+        case incremental
+        /// Each packet is decoded anew after some frames of context.
+        case windowed
+    }
+
+    /// The run.
+    public let tag: String
+    /// Codec frames of a packet, and frames of context.
+    public let packet: Int, leftContext: Int
+    /// How the decoder remembered.
+    public let mode: Mode
+    /// Calls of the decoder.
+    public let calls: Int
+    /// Samples that came, and that should have.
+    public let samplesTotal: Int, samplesExpected: Int
+    /// Calls that gave another number of samples than their frames have, and that gave only zeros.
+    public let badLengthCalls: Int, zeroCalls: Int
+    /// Milliseconds of a call.
+    public let decodeMs: CodeRuns.Distribution
+    /// The largest difference to decoding everything in one call; 0 if equal to the bit.
+    public let maxDifference: Float
+    /// SHA-256 of the samples.
+    public let samplesHash: String
+
+    enum CodingKeys: String, CodingKey {
+        case tag, mode, calls
+        case packet = "packet_tokens"
+        case leftContext = "left_context"
+        case samplesTotal = "samples_total"
+        case samplesExpected = "samples_expected"
+        case badLengthCalls = "bad_len_calls"
+        case zeroCalls = "zero_calls"
+        case decodeMs = "decode_ms"
+        case maxDifference = "max_abs_to_whole"
+        case samplesHash = "pcm_sha256"
+    }
+
+    /// Whether every sample came.
+    public var isComplete: Bool { samplesTotal == samplesExpected && badLengthCalls == 0 }
+
+    /// Decodes a record packet by packet.
+    public static func make(
+        _ model: SpeechModel, _ record: CodeRecord, packet: Int, mode: Mode = .incremental, leftContext: Int = 25
+    ) throws(ExperimentError) -> (report: CodesReplay, samples: [Float]) {
+        let decoder = model.decoder
+        guard packet >= 1, leftContext >= 0 else { throw .badSetting("a packet has at least one frame") }
+        guard record.groups == decoder.codeGroups else {
+            throw .badSetting(
+                "\(record.tag) has frames of \(record.groups) codes, the model's have \(decoder.codeGroups)")
+        }
+        if let odd = record.codes.first(where: { $0 < 0 || $0 >= Int32(decoder.codebookSize) }) {
+            throw .badSetting("\(record.tag) has the code \(odd), the model has 0 to \(decoder.codebookSize - 1)")
+        }
+        let state = decoder.makeState()
+        var (samples, times): ([Float], [Double]) = ([], [])
+        var (bad, zero) = (0, 0)
+        for start in stride(from: 0, to: record.frames, by: packet) {
+            let end = min(start + packet, record.frames)
+            let context = mode == .windowed ? min(start, leftContext) : 0
+            let count = end - start + context
+            let codes = Array(record.codes[((start - context) * record.groups)..<(end * record.groups)])
+            let out = FloatBuffer(count: count * decoder.samplesPerFrame)
+            let seconds = time {
+                decoder.decode([
+                    .init(
+                        state: mode == .windowed ? decoder.makeState() : state, codes: codes, frames: count,
+                        pcm: out.pointer)
+                ])
+            }
+            let part = out.array.dropFirst(context * decoder.samplesPerFrame)
+            times.append(1000 * seconds)
+            if part.count != (end - start) * decoder.samplesPerFrame { bad += 1 }
+            if part.allSatisfy({ $0 == 0 }) { zero += 1 }
+            samples += part
+        }
+        let whole = FloatBuffer(count: record.frames * decoder.samplesPerFrame)
+        decoder.decode([
+            .init(state: decoder.makeState(), codes: record.codes, frames: record.frames, pcm: whole.pointer)
+        ])
+        var builder = FingerprintBuilder()
+        builder.add(pcm: PCM16.bytes(samples))
+        let report = CodesReplay(
+            tag: record.tag, packet: packet, leftContext: mode == .windowed ? leftContext : 0, mode: mode,
+            calls: times.count, samplesTotal: samples.count,
+            samplesExpected: record.frames * decoder.samplesPerFrame, badLengthCalls: bad, zeroCalls: zero,
+            decodeMs: CodeRuns.Distribution(times),
+            maxDifference: zip(samples, whole.array).reduce(0) { max($0, ($1.0 - $1.1).magnitude) },
+            samplesHash: builder.fingerprint.pcm)
+        return (report, samples)
+    }
+}

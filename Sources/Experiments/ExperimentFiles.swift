@@ -1,0 +1,24 @@
+/// Reading and writing of reports.
+public enum ExperimentFiles {
+    /// Writes a report as JSON, whole or not at all.
+    public static func write(_ report: some Encodable, to path: String) throws(ExperimentError) {
+        try writeJSON(report, to: path)
+    }
+}
+
+extension CodeRuns.Report {
+    /// Writes the runs as JSON.
+    public func write(to path: String) throws(ExperimentError) { try writeJSON(self, to: path) }
+
+    /// Reads runs that `write(to:)` wrote.
+    public static func read(from path: String) throws(ExperimentError) -> CodeRuns.Report {
+        try readJSON(CodeRuns.Report.self, path)
+    }
+}
+
+extension TopChoices {
+    /// Reads the choices of a run.
+    public static func read(from path: String) throws(ExperimentError) -> TopChoices {
+        try readJSON(TopChoices.self, path)
+    }
+}

@@ -1,0 +1,44 @@
+import ArgumentParser
+import Experiments
+import Qwen3TTS
+
+/// `martlet codes stream`: codes of a text, without a decoder.
+struct CodesStreamCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stream", abstract: "Time the generation of codes alone, without decoding them.")
+
+    @OptionGroup var options: RunOptions
+
+    @Option(help: "How often.")
+    var count = 1
+
+    @Flag(help: "Accepted for the runbook's sake: this command never decodes.")
+    var noDecode = false
+
+    @Option(name: .shortAndLong, help: "Also write the report as JSON.")
+    var output: String?
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        let model = try options.model.load()
+        let runs = try options.runs(of: model, count: count, tag: nil, warmUp: 0)
+        let request = try model.experimentRequest(runs.text, runs.voice, sampling: runs.sampling)
+        let results = try (0..<max(1, count)).map { _ in
+            try CodesOnlyRun.make(model, request, packet: options.packet)
+        }
+        if let output { try ExperimentFiles.write(results, to: output) }
+        if json {
+            try printJSON(results)
+            return
+        }
+        for result in results {
+            print(
+                "first packet \(decimal(result.firstPacketMs, 1)) ms, total \(decimal(result.totalMs, 0)) ms, "
+                    + "\(result.frames) frames, \(decimal(result.frameMs.p50, 1)) ms a frame, "
+                    + "\(result.hash.prefix(16)), \(result.finishReason)")
+        }
+        print("hash_unique \(Set(results.map(\.hash)).count)")
+    }
+}
