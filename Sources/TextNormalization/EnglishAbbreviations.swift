@@ -3,7 +3,9 @@ extension RewrittenText {
     mutating func expandAbbreviations() {
         guard scalars.contains(".") || scalars.contains(where: \.isDecimalDigit) else { return }
         rewrite { text, index in
-            guard text[index] == "N", text.isBoundary(index), let stop = text.end(of: "No.", at: index) else { return nil }
+            guard text[index] == "N", text.isBoundary(index), let stop = text.end(of: "No.", at: index) else {
+                return nil
+            }
             let end = text.skipping(" ", at: stop)
             return text.isDigit(end) ? Match(end: end, words: "Number ") : nil
         }

@@ -132,7 +132,8 @@ extension RewrittenText {
         return Part(end: end, digits: self[gap + 1..<end])
     }
 
-    /// What may be a day of the month at `index`, in the order of preference: two digits before one, an ending before none.
+    /// What may be a day of the month at `index`, in the order of preference: two digits before one, an ending before
+    /// none.
     private func days(at index: Int) -> [Part] {
         guard isDigit(index) else { return [] }
         var ends: [Int] = []
@@ -161,7 +162,9 @@ extension RewrittenText {
         EnglishNumbers.year(EnglishNumbers.value(year))
     }
 
-    private func monthFirst(_ month: String, day: ArraySlice<Unicode.Scalar>, year: ArraySlice<Unicode.Scalar>?) -> String {
+    private func monthFirst(_ month: String, day: ArraySlice<Unicode.Scalar>, year: ArraySlice<Unicode.Scalar>?)
+        -> String
+    {
         month + " " + EnglishNumbers.ordinal(day) + (year.map { ", " + inWords(year: $0) } ?? "")
     }
 

@@ -72,7 +72,9 @@ extension RewrittenText {
             return text.end(of: "www.", at: index).map { Match(end: $0, words: "") }
         }
         rewrite { text, index in
-            guard text[index] == ".", text.isLetter(index - 1) || ("0"..."9").contains(text[index - 1]) else { return nil }
+            guard text[index] == ".", text.isLetter(index - 1) || ("0"..."9").contains(text[index - 1]) else {
+                return nil
+            }
             for domain in ["com", "org", "net", "edu", "gov", "io", "uk", "de"] {
                 if let end = text.end(of: domain, at: index + 1), !text.isWord(end) {
                     return Match(end: index + 1, words: " dot ")
@@ -127,7 +129,9 @@ extension RewrittenText {
             }
         }
         if scalars.contains(where: { !$0.isASCII }) {
-            filter { text, index in text[index].isASCII || text[index].properties.canonicalCombiningClass == .notReordered }
+            filter { text, index in
+                text[index].isASCII || text[index].properties.canonicalCombiningClass == .notReordered
+            }
             replaceScalars { $0.isASCII ? nil : LatinForms.plain($0) ?? " " }
         }
         replaceScalars { scalar in
@@ -144,10 +148,10 @@ extension RewrittenText {
     /// Without blanks and commas around it.
     fileprivate var trimmed: String {
         let isKept = { (scalar: Unicode.Scalar) in scalar != " " && scalar != "," }
-        guard let first = scalars.firstIndex(where: isKept), let last = scalars.lastIndex(where: isKept) else { return "" }
-        var text = String.UnicodeScalarView()
-        text.append(contentsOf: scalars[first...last])
-        return String(text)
+        guard let first = scalars.firstIndex(where: isKept), let last = scalars.lastIndex(where: isKept) else {
+            return ""
+        }
+        return String(scalars[first...last])
     }
 }
 
@@ -158,8 +162,8 @@ private func isReadAsWord(_ letters: ArraySlice<Unicode.Scalar>) -> Bool {
 }
 
 private let shortWords: Set = [
-    "OK", "NO", "YES", "AND", "THE", "NOT", "YOU", "ALL", "BUT", "FOR", "ARE", "WAS", "IT", "IS", "IN", "ON", "OF", "TO",
-    "WE", "MY", "ME", "HE", "BE", "DO", "GO", "SO", "UP", "IF", "OR", "AT", "BY", "AS", "AN",
+    "OK", "NO", "YES", "AND", "THE", "NOT", "YOU", "ALL", "BUT", "FOR", "ARE", "WAS", "IT", "IS", "IN", "ON", "OF",
+    "TO", "WE", "MY", "ME", "HE", "BE", "DO", "GO", "SO", "UP", "IF", "OR", "AT", "BY", "AS", "AN",
 ]
 
 extension Unicode.Scalar {

@@ -4,7 +4,7 @@ extension RewrittenText {
     /// $12.50, £5 million
     mutating func readMoney() {
         rewrite { text, index in
-            guard let currency = EnglishQuantities.currencies[text[index]] else { return nil }
+            guard let currency = EnglishQuantities.currency(text[index]) else { return nil }
             let start = text.skipping(" ", at: index + 1)
             guard text.isDigit(start) else { return nil }
             for amountEnd in text.amountEnds(start) {
@@ -121,10 +121,10 @@ extension RewrittenText {
     private mutating func readUnits() {
         var chain = 0..<0
         rewrite { text, index in
-            guard text.isDigit(index) else { return nil }
-            let runEnd = text.digitsEnd(index)
-            // Within a run of digits, only the first digit and, before groups, the third from the end make a difference.
-            guard !text.isDigit(index - 1) || runEnd - index == 3 else { return nil }
+            // Within a run of digits, only the first and, before groups, the third from the end make a difference.
+            guard text.isDigit(index),
+                !text.isDigit(index - 1) || text[index + 3] == "," && text.hasDigits(index..<index + 3)
+            else { return nil }
             for wholeEnd in text.numberEnds(index, chain: &chain) {
                 let end = text.fractionEnd(wholeEnd)
                 guard let unit = text.unit(text.skipping(" ", at: end)) else { continue }
@@ -181,7 +181,7 @@ extension RewrittenText {
 
     /// Behind a point and digits; `index` if there are none.
     private func fractionEnd(_ index: Int) -> Int {
-        self[index] == "." ? max(index, digitsEnd(index + 1) > index + 1 ? digitsEnd(index + 1) : index) : index
+        self[index] == "." && isDigit(index + 1) ? digitsEnd(index + 1) : index
     }
 
     /// Where a number that something other than a digit, a comma or a point must follow may end: behind its groups or
@@ -212,16 +212,21 @@ private enum EnglishQuantities {
             if wholeWords != "zero" || restValue == 0 {
                 parts.append(wholeWords + " " + unit + (wholeWords == "one" ? "" : "s"))
             }
-            if restValue > 0 { parts.append(EnglishNumbers.cardinal(restValue) + " " + (restValue == 1 ? cent : cents)) }
+            if restValue > 0 {
+                parts.append(EnglishNumbers.cardinal(restValue) + " " + (restValue == 1 ? cent : cents))
+            }
             return parts.joined(separator: " and ")
         }
     }
 
-    static let currencies: [Unicode.Scalar: Currency] = [
-        "$": Currency(unit: "dollar", cent: "cent", cents: "cents"),
-        "£": Currency(unit: "pound", cent: "penny", cents: "pence"),
-        "€": Currency(unit: "euro", cent: "cent", cents: "cents"),
-    ]
+    static func currency(_ sign: Unicode.Scalar) -> Currency? {
+        switch sign {
+        case "$": Currency(unit: "dollar", cent: "cent", cents: "cents")
+        case "£": Currency(unit: "pound", cent: "penny", cents: "pence")
+        case "€": Currency(unit: "euro", cent: "cent", cents: "cents")
+        default: nil
+        }
+    }
 
     static let scales = ["hundred", "thousand", "million", "billion", "trillion"]
 

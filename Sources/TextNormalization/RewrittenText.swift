@@ -51,11 +51,31 @@ struct RewrittenText {
         _ word: String, with words: String, where condition: (borrowing RewrittenText, Range<Int>) -> Bool
     ) {
         guard let first = word.unicodeScalars.first else { return }
-        rewrite { text, index in
-            guard text[index] == first, let end = text.end(of: word, at: index), condition(text, index..<end) else {
-                return nil
+        var output: [Unicode.Scalar] = []
+        var copied = 0
+        var index = 0
+        while let start = firstIndex(of: first, from: index) {
+            index = start + 1
+            guard let end = end(of: word, at: start), condition(self, start..<end) else { continue }
+            output += scalars[copied..<start]
+            output += words.unicodeScalars
+            index = end
+            copied = end
+        }
+        guard copied > 0 else { return }
+        output += scalars[copied...]
+        scalars = output
+    }
+
+    /// There are many words to look for, and few places where one may begin.
+    private func firstIndex(of scalar: Unicode.Scalar, from start: Int) -> Int? {
+        scalars.withUnsafeBufferPointer { scalars in
+            var index = start
+            while index < scalars.count {
+                if scalars[index] == scalar { return index }
+                index += 1
             }
-            return Match(end: end, words: words)
+            return nil
         }
     }
 
