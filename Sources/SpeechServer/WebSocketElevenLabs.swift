@@ -74,24 +74,24 @@ final class WebSocketElevenLabs: Sendable {
     }
 
     private func speechFields() throws(APIError) -> SpeechFields {
-        var fields = SpeechFields()
+        // Numbers of the speech API, beside ElevenLabs' own `seed`.
+        var members: [String: JSONValue] = [:]
+        for name in ["seed", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens"] {
+            guard let text = query[name] else { continue }
+            members[name] = UInt64(text).map { .unsigned($0) } ?? Double(text).map { .number($0) } ?? .string(text)
+            if let integer = Int(text) { members[name] = .integer(integer) }
+        }
+        var fields = try SpeechFields(RequestFields(.object(members)))
         fields.voice = voice
-        if let code = query["language_code"] {
-            let language = WyomingLanguage.name(code)
-            guard server.model.configuration.languages.contains(language) else {
-                throw .invalid(
-                    "language_code",
-                    "the model does not speak \(code.prefix(40).debugDescription), it has "
-                        + server.model.configuration.languages.joined(separator: ", "))
-            }
-            fields.language = language
+        guard let code = query["language_code"] else { return fields }
+        let language = WyomingLanguage.name(code)
+        guard server.model.configuration.languages.contains(language) else {
+            throw .invalid(
+                "language_code",
+                "the model does not speak \(code.prefix(40).debugDescription), it has "
+                    + server.model.configuration.languages.joined(separator: ", "))
         }
-        if let seed = query["seed"] {
-            guard let value = UInt64(seed) else {
-                throw .invalid("seed", "seed is \(seed.prefix(40).debugDescription), expected an integer from 0 on")
-            }
-            fields.seed = value
-        }
+        fields.language = language
         return fields
     }
 
