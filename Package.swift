@@ -67,8 +67,11 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport", swiftSettings: strict),
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels"], swiftSettings: strict),
-        .testTarget(name: "TensorsTests", dependencies: ["Tensors", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "AudioFilesTests", dependencies: ["AudioFiles"], swiftSettings: strict),
+        .testTarget(
+            name: "TensorsTests", dependencies: ["Tensors", "TestSupport"], exclude: ["Fixtures"], swiftSettings: strict
+        ),
+        .testTarget(
+            name: "AudioFilesTests", dependencies: ["AudioFiles"], exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(name: "TextNormalizationTests", dependencies: ["TextNormalization"], swiftSettings: strict),
         .testTarget(name: "Qwen3TTSTests", dependencies: ["Qwen3TTS", "TestSupport"], swiftSettings: strict),
         .testTarget(
@@ -82,9 +85,19 @@ let package = Package(
         .testTarget(
             name: "SpeechEngineTests", dependencies: ["SpeechEngine", "TestSupport"], swiftSettings: strict),
         .testTarget(
+            name: "ExperimentsTests", dependencies: ["Experiments", "SpeechEngine", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
             name: "SpeechServerTests",
             dependencies: [
-                "SpeechServer", "TestSupport", .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                "SpeechServer", "TestSupport",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOWebSocket", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ], swiftSettings: strict),
         .testTarget(name: "EndToEndTests", dependencies: ["martlet", "TestSupport"], swiftSettings: strict),
     ],

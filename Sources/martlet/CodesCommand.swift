@@ -14,12 +14,15 @@ import Tensors
 /// `martlet codes`: between sound and the codec's codes.
 struct CodesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "codes", abstract: "Turn a WAV file into codec codes, and codes into a WAV file.",
+        commandName: "codes", abstract: "Codec codes: from and to WAV files, dumped, compared, replayed.",
         discussion: """
             Codes are 16 numbers for each frame of 80 ms. Their file is safetensors (tensor 'codes', I32 [frames, 16]) \
             or JSON ({"codes": [[…], …]}), by the name's ending.
             """,
-        subcommands: [Encode.self, Decode.self])
+        subcommands: [
+            Encode.self, Decode.self, CodesDumpCommand.self, CodesDiffCommand.self, CodesReplayCommand.self,
+            CodesStreamCommand.self,
+        ])
 
     /// `martlet codes encode`.
     struct Encode: ParsableCommand {

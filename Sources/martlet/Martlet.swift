@@ -8,7 +8,8 @@ struct Martlet: AsyncParsableCommand {
         abstract: "Real-time speech with the Qwen3-TTS 12 Hz models: streaming, deterministic, on CPU and GPU.",
         version: "0.1.0",
         subcommands: [
-            SayCommand.self, CloneCommand.self, CodesCommand.self, PullCommand.self, InspectCommand.self,
-            DoctorCommand.self, BenchCommand.self, ParityCommand.self,
+            SayCommand.self, ServeCommand.self, CloneCommand.self, CodesCommand.self, PullCommand.self,
+            InspectCommand.self, DoctorCommand.self, BenchCommand.self, RegressCommand.self, StressCommand.self,
+            TopKCommand.self, ParityCommand.self,
         ])
 }
