@@ -52,7 +52,7 @@ enum PlaygroundPage {
         <svg viewBox="0 0 48 48" aria-hidden="true" focusable="false"><path fill="currentColor" d=""#
         + "\"" + bird + #"""
         "/></svg>
-        <div><h1>Martlet</h1><p id="model">Speech while you wait for the next word</p></div>
+        <div><h1>Martlet</h1><p>Speech, word by word as it is made</p></div>
         </header>
 
         <form class="card" id="form" autocomplete="off">
@@ -62,7 +62,7 @@ enum PlaygroundPage {
         <div class="chips" role="group" aria-label="Example texts" id="examples"></div>
         <div class="grid">
         <div><label for="voice">Voice</label><select id="voice"><option value="">Standard</option></select></div>
-        <div id="languageBox" hidden><label for="language">Language</label><select id="language"></select></div>
+        <div><label for="language">Language</label><select id="language"></select></div>
         </div>
         <details id="more">
         <summary>More settings</summary>
@@ -75,7 +75,7 @@ enum PlaygroundPage {
         <p class="hint" id="seedHint">The same text, voice and seed give the same bytes.</p>
         <div class="grid"><div><label for="instructions">How to speak</label><textarea id="instructions"
           placeholder="softly, as if telling a secret"></textarea></div></div>
-        <div class="grid"><div><label for="key">API key, if this server asks for one</label><input id="key"
+        <div class="grid" id="keyBox" hidden><div><label for="key">API key</label><input id="key"
           type="password" autocomplete="off"></div></div>
         </details>
         <div class="row">

@@ -327,18 +327,17 @@ extension PlaygroundPage {
         }
         async function load(chosen) {
           try {
-            const models = await (await check(await fetch("/v1/models", { headers: headers() }))).json();
-            const model = models.data?.[0] ?? {};
-            $("model").textContent = model.id ?? "";
-            rate = model.sample_rate ?? rate;
-            $("clone").hidden = !model.can_clone;
-            if (model.languages?.length) {
-              $("language").replaceChildren(...model.languages.map((name) =>
-                option(name, name === "auto" ? "As the text is" : name[0].toUpperCase() + name.slice(1))));
-              $("languageBox").hidden = false;
+            const model = await (await check(await fetch("/playground/model"))).json();
+            rate = model.sample_rate;
+            $("clone").hidden = !model.takes_voices;
+            $("keyBox").hidden = !model.needs_key;
+            $("language").replaceChildren(...model.languages.map((name) =>
+              option(name, name === "auto" ? "As the text is" : name[0].toUpperCase() + name.slice(1))));
+            if (model.needs_key && !$("key").value) {
+              $("more").open = true; say("This server asks for a key."); return;
             }
             const list = await (await check(await fetch("/v1/audio/voices", { headers: headers() }))).json();
-            const voices = (list.voices ?? list.data ?? list).map((v) => v.id ?? v.name ?? v);
+            const voices = list.data.map((voice) => voice.id);
             const kept = chosen ?? $("voice").value;
             $("voice").replaceChildren(option("", "Standard"), ...voices.map((name) => option(name, name)));
             $("voice").value = voices.includes(kept) ? kept : "";

@@ -99,7 +99,7 @@ public struct SpeechServer: Service {
         VoiceRoutes(server: context).add(to: router)
         OldStackRoutes(server: context).add(to: router)
         WebSocketRoutes(server: context).addRefusals(to: router)
-        PlaygroundRoutes().add(to: router)
+        PlaygroundRoutes(server: context).add(to: router)
         return router
     }
 
