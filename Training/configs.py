@@ -22,8 +22,8 @@ SPEAKERS = {name: BOOK + 900 + i for i, name in enumerate(("linnet", "heron", "m
 GENERATION = dict(do_sample=True, repetition_penalty=1.0, temperature=0.9, top_p=1.0, top_k=50, subtalker_dosample=True,
                   subtalker_temperature=0.9, subtalker_top_p=1.0, subtalker_top_k=50, max_new_tokens=1024)
 
-TALKER = dict(hidden=384, inter=896, layers=6, heads=6, kv=2, head_dim=64, text_hidden=256)
-PREDICTOR = dict(hidden=256, inter=512, layers=4, heads=4, kv=2, head_dim=64)
+TALKER = dict(hidden=320, inter=768, layers=6, heads=5, kv=1, head_dim=64, text_hidden=256)
+PREDICTOR = dict(hidden=192, inter=448, layers=3, heads=3, kv=1, head_dim=64)
 
 
 def main_config(ids: dict, text_vocab: int) -> dict:
@@ -52,7 +52,8 @@ def main_config(ids: dict, text_vocab: int) -> dict:
         im_end_token_id=ids["<|im_end|>"], im_start_token_id=ids["<|im_start|>"],
         tts_bos_token_id=ids["<tts_text_bos>"], tts_eos_token_id=ids["<tts_text_eod>"],
         tts_pad_token_id=ids["<tts_pad>"], model_type="qwen3_tts", tokenizer_type="qwen3_tts_tokenizer_12hz",
-        tts_model_size="0b6", tts_model_type="custom_voice", talker_config=talker, transformers_version="4.57.3")
+        tts_model_size="0b6", tts_model_type="custom_voice", martlet_text_normalizer="english",
+        talker_config=talker, transformers_version="4.57.3")
 
 
 def codec_config() -> dict:

@@ -18,6 +18,7 @@ import argparse
 import math
 import threading
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +33,84 @@ from text import Tokens
 
 LENGTH = 256
 HELD_ROWS = 24
+HELD_EVERY = 331  # one line of the text in so many is not trained on
+
+
+def lay_out(tokens, rng, texts, frames, voice, codes):
+    """The rows of utterances that follow one another: their texts, lengths, speakers (index), codes [sum of lengths,
+    16]. tokens: exact and with skipped merges. All indices count from 0; `Rows.append` moves them."""
+    names, ids = list(configs.SPEAKERS), configs.CODEC_IDS
+    variants = [t(texts) for t in tokens]
+    pad, bos, eos = tokens[0].pad, tokens[0].bos, tokens[0].eos
+    cols, start, size, alternatives, at = [[] for _ in range(5)], [], [], [], 0
+    first = np.concatenate([[0], np.cumsum(frames)[:-1]])
+    for u in range(len(texts)):
+        options, n = [], int(frames[u])
+        f = np.arange(first[u], first[u] + n)
+        for form in range(4):
+            body = variants[form >> 1][u]
+            tags = prefix_tags(("auto", "english")[rng.integers(2)]) + [configs.SPEAKERS[names[voice[u]]]]
+            text = tokens[0].role + [pad] * len(tags) + [bos]
+            codec = [-1] * 3 + tags + [ids["codec_pad_id"]]
+            if form & 1:  # streaming
+                text.append(body[0]), codec.append(ids["codec_bos_id"])
+                rest = (body[1:] + [eos] + [pad] * n)[:n]
+            else:
+                text += body + [eos, pad]
+                codec += [ids["codec_pad_id"]] * (len(body) + 1) + [ids["codec_bos_id"]]
+                rest = [pad] * n
+            p = len(text)
+            if p + n > LENGTH:
+                continue
+            cols[0].append(text + rest)
+            cols[1].append(codec + [-1] * n)
+            cols[2].append(np.concatenate([np.full(p, -1), f]))
+            # the row before frame k predicts frame k; the last frame's row predicts EOS
+            cols[3].append(np.concatenate([np.full(p - 1, -1), f, [-2]]))
+            cols[4].append(np.arange(p + n))
+            options.append(len(start))
+            start.append(at), size.append(p + n)
+            at += p + n
+        if options:
+            alternatives.append(options)
+    kinds = (np.int16, np.int16, np.int32, np.int32, np.int16)
+    return dict(cols=[np.concatenate(c).astype(k) for c, k in zip(cols, kinds)], start=start, size=size,
+                alternatives=alternatives, codes=codes.astype(np.int16))
+
+
+def parts(lines, tokens, rng, codes, frames, text, voice):
+    """(rows to train on, rows kept out to watch over-fitting), each None if there are none."""
+    away = text % HELD_EVERY == 0
+    of_row = np.repeat(away, frames)
+    return [lay_out(tokens, rng, [lines[i] for i in text[keep]], frames[keep], voice[keep], codes[keep_row])
+            if keep.any() else None for keep, keep_row in ((~away, ~of_row), (away, of_row))]
+
+
+def follow(a, queue):
+    """A process of its own: encodes and lays out shards as they appear."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    codec, lines = load_codec(a.codec, device), a.text.read_text().splitlines()
+    tokens, rng, known = (Tokens(a.tokens), Tokens(a.tokens, dropout=0.12)), np.random.default_rng(5), set()
+    while True:
+        for path in sorted(a.speech.glob("[a-z]*.npz"), key=lambda p: p.stat().st_mtime):
+            if path.name in known:
+                continue
+            known.add(path.name)
+            voice, pcm, frames, text = read_shard(path)
+            start = 1920 * np.concatenate([[0], np.cumsum(frames)[:-1]]).astype(np.int64)
+            codes = encode_utterances(codec, torch.from_numpy(pcm).to(device), start, frames)
+            queue.put(parts(lines, tokens, rng, codes, frames, text,
+                            np.full(len(frames), list(configs.SPEAKERS).index(voice))))
+        time.sleep(0.5)
 
 
 class Rows:
     """Every utterance's rows in both layouts, and the packing of one epoch after the other. It may grow meanwhile; its
     tensors have their final size from the start, so that a CUDA graph can hold on to them."""
 
-    def __init__(self, folder: Path, device, hours: float, seed=0):
+    def __init__(self, device, hours: float, seed=0):
         self.device, self.rng = device, np.random.default_rng(seed)
-        self.exact, self.loose = Tokens(folder), Tokens(folder, dropout=0.12)
         self.stop = configs.CODEC_IDS["codec_eos_token_id"]
         frames = int(hours * 45000)
         self.codes = torch.zeros(frames, 16, dtype=torch.int16, device=device)
@@ -50,54 +120,19 @@ class Rows:
         self.frames = self.positions = 0
         self.start, self.size, self.alternatives = [], [], []
 
-    def add(self, texts, frames, voice, codes):
-        """Utterances one after another: their texts, lengths, speakers (index) and codes [sum of lengths, 16]."""
-        names, ids = list(configs.SPEAKERS), configs.CODEC_IDS
-        variants = [self.exact(texts), self.loose(texts)]
-        pad, bos, eos = self.exact.pad, self.exact.bos, self.exact.eos
-        cols, start, size, alternatives = [[] for _ in range(5)], [], [], []
-        at = self.positions
-        first = self.frames + np.concatenate([[0], np.cumsum(frames)[:-1]])
-        for u in range(len(texts)):
-            options, n = [], int(frames[u])
-            f = np.arange(first[u], first[u] + n)
-            for form in range(4):
-                body = variants[form >> 1][u]
-                tags = prefix_tags(("auto", "english")[self.rng.integers(2)]) + [configs.SPEAKERS[names[voice[u]]]]
-                text = self.exact.role + [pad] * len(tags) + [bos]
-                codec = [-1] * 3 + tags + [ids["codec_pad_id"]]
-                if form & 1:  # streaming
-                    text.append(body[0]), codec.append(ids["codec_bos_id"])
-                    rest = (body[1:] + [eos] + [pad] * n)[:n]
-                else:
-                    text += body + [eos, pad]
-                    codec += [ids["codec_pad_id"]] * (len(body) + 1) + [ids["codec_bos_id"]]
-                    rest = [pad] * n
-                p = len(text)
-                if p + n > LENGTH:
-                    continue
-                cols[0].append(text + rest)
-                cols[1].append(codec + [-1] * n)
-                cols[2].append(np.concatenate([np.full(p, -1), f]))
-                # the row before frame k predicts frame k; the last frame's row predicts EOS
-                cols[3].append(np.concatenate([np.full(p - 1, -1), f, [-2]]))
-                cols[4].append(np.arange(p + n))
-                options.append(len(self.start) + len(start))
-                start.append(at), size.append(p + n)
-                at += p + n
-            if options:
-                alternatives.append(options)
-        if at > len(self.cols[0]) or self.frames + len(codes) > len(self.codes):
+    def append(self, part):
+        n, m, known = len(part["codes"]), len(part["cols"][0]), len(self.start)
+        if self.positions + m > len(self.cols[0]) or self.frames + n > len(self.codes):
             raise SystemExit("more speech than --hours says")
-        self.codes[self.frames:self.frames + len(codes)] = torch.from_numpy(codes.astype(np.int16)).to(self.device)
-        for to, c in zip(self.cols, cols):
-            to[self.positions:at] = torch.from_numpy(np.concatenate(c)).to(self.device, to.dtype)
-        if self.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()
-        self.frames, self.positions = self.frames + len(codes), at
-        self.start += start
-        self.size += size
-        self.alternatives += alternatives
+        self.codes[self.frames:self.frames + n] = torch.from_numpy(part["codes"]).to(self.device)
+        for k, (to, c) in enumerate(zip(self.cols, part["cols"])):
+            if k in (2, 3):
+                c = np.where(c >= 0, c + self.frames, c)
+            to[self.positions:self.positions + m] = torch.from_numpy(c).to(self.device)
+        self.start += [x + self.positions for x in part["start"]]
+        self.size += part["size"]
+        self.alternatives += [[x + known for x in o] for o in part["alternatives"]]
+        self.frames, self.positions = self.frames + n, self.positions + m
 
     def pack(self):
         """Source indices [rows, LENGTH] (-1: nothing) and document numbers of one epoch."""
@@ -162,49 +197,6 @@ class Rows:
         text, codec, frame, target, pos = (c[i].long() for c in self.cols)
         fill = lambda x: torch.where(none, -1, x)
         return fill(text), fill(codec), fill(frame), fill(target), torch.where(none, 0, pos)
-
-
-def split(text):
-    """Which utterances are kept out of training, to watch over-fitting."""
-    return np.asarray(text) % 331 == 0
-
-
-class Source:
-    """Fills `rows` and `held` from codes or from the shards in a folder."""
-
-    def __init__(self, lines, rows: Rows, held: Rows):
-        self.lines, self.rows, self.held, self.known = lines, rows, held, set()
-        self.lock, self.stop = threading.Lock(), threading.Event()
-
-    def add(self, codes, frames, text, voice):
-        away = split(text)
-        of_row = np.repeat(away, frames)
-        for rows, keep, keep_row in ((self.rows, ~away, ~of_row), (self.held, away, of_row)):
-            if keep.any():
-                rows.add([self.lines[i] for i in text[keep]], frames[keep], voice[keep], codes[keep_row])
-
-    def refresh(self, folder: Path, codec, limit=10**9):
-        device = next(codec.parameters()).device
-        for path in sorted(folder.glob("[a-z]*.npz"), key=lambda p: p.stat().st_mtime):
-            if path.name in self.known or self.stop.is_set() or len(self.known) >= limit:
-                continue
-            self.known.add(path.name)
-            voice, pcm, frames, text = read_shard(path)
-            start = 1920 * np.concatenate([[0], np.cumsum(frames)[:-1]]).astype(np.int64)
-            with self.lock:
-                codes = encode_utterances(codec, torch.from_numpy(pcm).to(device), start, frames)
-                self.add(codes, frames, text, np.full(len(frames), list(configs.SPEAKERS).index(voice)))
-
-    def follow(self, folder: Path, codec):
-        """Refreshes in a thread, on a stream of its own."""
-        stream = torch.cuda.Stream() if torch.cuda.is_available() else None
-
-        def loop():
-            with torch.cuda.stream(stream):
-                while not self.stop.wait(1.0):
-                    self.refresh(folder, codec)
-
-        threading.Thread(target=loop, daemon=True).start()
 
 
 class Trainer:
@@ -356,7 +348,7 @@ def main():
     ap.add_argument("--picks", type=int, default=6400, help="frames a step for the predictor")
     ap.add_argument("--lr", type=float, default=1.5e-3)
     ap.add_argument("--decay", type=float, default=0.05)
-    ap.add_argument("--dropout", type=float, default=0.05)
+    ap.add_argument("--dropout", type=float, default=0.1)
     ap.add_argument("--noise", type=float, default=0.06)
     ap.add_argument("--sub", type=float, default=3.0)
     ap.add_argument("--stop-weight", type=float, default=0.03)
@@ -369,24 +361,31 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(3)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    rows, held = Rows(a.tokens, device, a.hours), Rows(a.tokens, device, 3.0, 7)
-    source = Source(a.text.read_text().splitlines(), rows, held)
-    t = Trainer(a, rows, rows.exact.size, device)
+    rows, held = Rows(device, a.hours), Rows(device, 3.0, 7)
+    text_vocab = Tokens(a.tokens).size
+    t = Trainer(a, rows, text_vocab, device)
     if a.resume:
         t.load(a.resume)
+
+    def take(both):
+        for to, part in zip((rows, held), both):
+            if part:
+                to.append(part)
+
     if a.codes:
         with np.load(a.codes) as z:
-            source.add(*(z[k] for k in ("codes", "frames", "text", "voice")))
+            data = [z[k] for k in ("codes", "frames", "text", "voice")]
+        take(parts(a.text.read_text().splitlines(), (Tokens(a.tokens), Tokens(a.tokens, dropout=0.12)),
+                   np.random.default_rng(5), *data))
     else:
-        codec = load_codec(a.codec, device)
+        context = get_context("spawn")
+        queue = context.Queue(64)
+        context.Process(target=follow, args=(a, queue), daemon=True).start()
         while held.frames == 0 or rows.positions < 5 * a.rows * LENGTH:
-            source.refresh(a.speech, codec)
-            time.sleep(0.2)
-        source.follow(a.speech, codec)
+            take(queue.get())
+    src, doc = (torch.from_numpy(x[:a.rows]).to(device) for x in rows.pack())
+    t.warm_up(src, doc, held)
     batches = rows.batches(a.rows)
-    with source.lock:
-        src, doc = (torch.from_numpy(x[:a.rows]).to(device) for x in rows.pack())
-        t.warm_up(src, doc, held)
     ready = time.time()
     print(f"start: {ready - begin:.1f} s, {len(rows.alternatives)} utterances, "
           f"{sum(p.numel() for p in t.model.parameters()) / 1e6:.2f} M parameters", flush=True)
@@ -411,6 +410,8 @@ def main():
         if step % 4 == 0:
             t.update_average(min(0.995, step / (step + 40)))
         step += 1
+        while not a.codes and step % 10 == 0 and not queue.empty():
+            take(queue.get())
         if step % 20 == 0:
             log.append(out.clone())
         if step % 100 == 0:
@@ -426,7 +427,6 @@ def main():
         if time.time() - saved > 120:
             save(a.out.with_name("running-" + a.out.name))
             saved = time.time()
-    source.stop.set()
     save(a.out)
     c = t.check(held)
     print(f"  held out: code0 {c[0]:.3f} eos {c[1]:.3f} rest {sum(c[2:]) / 15:.3f}", flush=True)
