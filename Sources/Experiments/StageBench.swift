@@ -19,6 +19,8 @@ public struct BenchOptions: Sendable {
     public var packet = 1
     /// How often the first audio is timed.
     public var firstAudioRuns = 3
+    /// What floors are taken from; nil measures it.
+    public var machine: MachineSpeed?
 
     /// The defaults.
     public init() {}
@@ -108,7 +110,7 @@ public struct BenchReport: Sendable, Codable, Equatable {
 
 /// Times the stages of a model.
 public enum StageBench {
-    /// A short sentence and a minute of its frames.
+    /// What is spoken.
     static let text = "The quick brown fox jumps over the lazy dog while the kettle sings."
 
     /// Runs the bench: the machine's own speed, the first audio, then frame after frame.
@@ -119,7 +121,7 @@ public enum StageBench {
             throw .badSetting("a bench needs at least one frame and packets of at least one frame")
         }
         let load = loadAverage()
-        let speed = MachineSpeed.measure(model.compute)
+        let speed = options.machine ?? MachineSpeed.measure(model.compute)
         let costs = try StageCosts(model, packet: options.packet)
         let prepared = try prepare(model, seed: 1)
         let rows = try promptRows(model)
