@@ -41,10 +41,7 @@ struct TimeStretch: Sendable {
     mutating func finish() -> [Float] {
         let total = Int((Double(taken) / speed).rounded())
         var output: [Float] = []
-        while given < total {
-            let piece = take(padded: true)
-            output += piece.prefix(total - given + piece.count)
-        }
+        while given < total { output += take(padded: true) }
         let excess = given - total
         if excess > 0 { output.removeLast(min(excess, output.count)) }
         return output

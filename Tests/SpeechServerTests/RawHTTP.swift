@@ -86,10 +86,11 @@ final class RawConnection: @unchecked Sendable {
         }
     }
 
-    /// Reads up to a number of bytes of the response, whatever they are.
-    func readSome(_ count: Int) async -> Int {
+    /// Reads a piece of the response, whatever it is, and gives the bytes that are there.
+    func readSome() async -> Int {
         await blocking {
-            self.fill(); return self.buffer.count
+            _ = self.fill()
+            return self.buffer.count
         }
     }
 

@@ -242,7 +242,8 @@ import Testing
         for line in page.text.split(separator: "\n") where !line.hasPrefix("#") {
             let parts = line.split(separator: " ")
             #expect(parts.count == 2)
-            values[String(parts[0])] = try #require(Double(parts[1]))
+            let value: Double? = Double(String(parts[1]))
+            values[String(parts[0])] = try #require(value)
         }
         #expect(values["martlet_frames_total"] ?? 0 >= 4)
         #expect(values["martlet_finished_total{reason=\"length\"}"] ?? 0 >= 1)

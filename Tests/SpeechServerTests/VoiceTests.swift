@@ -11,7 +11,11 @@ import Testing
 @Suite(.serialized) struct VoiceTests {
     /// Half a second of a rising tone as a WAV file.
     private static let recording: [UInt8] = {
-        let samples = (0..<12_000).map { index in Float((index * (index / 400 + 40)) % 1000) / 1000 - 0.5 }
+        var samples: [Float] = []
+        for index in 0..<12_000 {
+            let phase = index * (index / 400 + 40) % 1000
+            samples.append(Float(phase) / 1000 - 0.5)
+        }
         return WAVWriter.header(sampleRate: 24_000, sampleCount: samples.count) + PCM16.bytes(samples)
     }()
 
