@@ -9,7 +9,7 @@
             let probe = StageProbe(model)
             let utterance = try makeUtterance(goldens.request(name, example))
             let prompt = try golden.floats("prefill_embeds")
-            report.compare("\(name): prompt rows", probe.promptRows(of: utterance), prompt, relativeTolerance: 1e-4)
+            report.compare("\(name): prompt rows", probe.promptRows(of: utterance), prompt, relativeTolerance: 2e-5)
 
             // The prompt, then a few steps.
             let codes = try golden.integers("codes_rp1.00")
@@ -25,10 +25,10 @@
                     let part = (layer * prompt.count)..<((layer + 1) * prompt.count)
                     let place = layer + 1 == layers ? "normed output" : "input of layer \(layer)"
                     report.compare(
-                        "\(name): \(place)", Array(first.layers[part]), Array(expected[part]), relativeTolerance: 1e-4)
+                        "\(name): \(place)", Array(first.layers[part]), Array(expected[part]), relativeTolerance: 2e-5)
                 }
                 if first.layers.count != expected.count {
-                    report.compare("\(name): layers", first.layers, expected, relativeTolerance: 1e-4)
+                    report.compare("\(name): layers", first.layers, expected, relativeTolerance: 2e-5)
                 }
             }
             let width = first.hidden.count
@@ -43,17 +43,17 @@
             }
             report.compare(
                 "\(name): talker inputs after frames", inputs, Array(stepInputs.prefix(inputs.count)),
-                relativeTolerance: 1e-4)
+                relativeTolerance: 2e-5)
             report.compare(
-                "\(name): hidden states", foundHidden, Array(hidden.prefix(steps * width)), relativeTolerance: 1e-4)
-            report.compare("\(name): talker logits", foundLogits, logits, relativeTolerance: 5e-5)
+                "\(name): hidden states", foundHidden, Array(hidden.prefix(steps * width)), relativeTolerance: 2e-5)
+            report.compare("\(name): talker logits", foundLogits, logits, relativeTolerance: 2e-5)
 
             let expected = try golden.floats("predictor_logits")
             let groups = model.decoder.codeGroups
             let frames = expected.count / ((groups - 1) * model.configuration.codePredictor.vocabularySize)
             let found = probe.codePredictor(
                 hidden: Array(hidden.prefix(frames * width)), codes: Array(codes.prefix(frames * groups)))
-            report.compare("\(name): predictor logits", found, expected, relativeTolerance: 5e-5)
+            report.compare("\(name): predictor logits", found, expected, relativeTolerance: 2e-5)
         }
 
         mutating func sampler() throws(ExperimentError) {
