@@ -47,7 +47,7 @@ static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, s
 #define K_BLOCK SCALE_BLOCK
 #define OUTPUT_GROUP 4
 
-// How far ahead of its use the one-row case asks for a weight, in bytes.
+// How far ahead of its first use a weight is asked for, in bytes.
 #define PREFETCH 8192
 
 // Results of `count` outputs of one row.
@@ -76,17 +76,16 @@ INLINE void step_bf16(const uint8_t *w, size_t row_size, const float *x, size_t 
     }
 }
 
-// The tile functions add the terms begin..<end of k to sum[r·O + o]; w is the first output's row.
+// The tile functions add the terms begin..<end of k to sum[r·O + o]; w is the first output's row. `ahead` is PREFETCH for
+// the first rows that use the weights, and 0 for the others, which find them in a cache.
 
-INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, f32x16 *sum,
-                      const size_t O, const size_t R) {
+INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, size_t ahead,
+                      f32x16 *sum, const size_t O, const size_t R) {
     const size_t row_size = k * sizeof(uint16_t);
     size_t i = begin;
     for (; i + LANES <= (end < k ? end : k); i += LANES) {
-        if (R == 1) {
-            const uint8_t *ahead = w + i * sizeof(uint16_t) + PREFETCH;
-            UNROLL for (size_t o = 0; o < O; o++) __builtin_prefetch(ahead + o * row_size);
-        }
+        const uint8_t *soon = w + i * sizeof(uint16_t) + ahead;
+        UNROLL for (size_t o = 0; o < O; o++) __builtin_prefetch(soon + o * row_size);
         step_bf16(w + i * sizeof(uint16_t), row_size, x + i, ldx, sum, O, R);
     }
     if (i < end) {
@@ -109,8 +108,8 @@ INLINE f32x16 q8_weights(const uint8_t *w) {
     return __builtin_convertvector(__builtin_convertvector(load_i8x16(w), i32x16), f32x16);
 }
 
-INLINE void tile_q8(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, f32x16 *sum,
-                    const size_t O, const size_t R) {
+INLINE void tile_q8(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, size_t ahead,
+                    f32x16 *sum, const size_t O, const size_t R) {
     const size_t row_size = quantized_row(MK_Q8, k), codes = quantized_codes(MK_Q8, k);
     for (size_t block = begin; block < end; block += SCALE_BLOCK) {
         float scales[4][LANES];
@@ -118,7 +117,7 @@ INLINE void tile_q8(const uint8_t *w, size_t k, const float *x, size_t ldx, size
         for (size_t i = block; i < end && i < block + SCALE_BLOCK; i += MK_GROUP) {
             UNROLL for (size_t o = 0; o < O; o++) {
                 const uint8_t *row = w + o * row_size;
-                if (R == 1) __builtin_prefetch(row + i + PREFETCH);
+                __builtin_prefetch(row + i + ahead);
                 f32x16 low = q8_weights(row + i), high = q8_weights(row + i + 16);
                 f32x16 scale = scales[o][(i - block) / MK_GROUP];
                 UNROLL for (size_t r = 0; r < R; r++) {
@@ -147,8 +146,8 @@ INLINE void group_q4(f32x16 low, f32x16 high, f32x16 scale, const float *x, size
     }
 }
 
-INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, f32x16 *sum,
-                    const size_t O, const size_t R) {
+INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, size_t ahead,
+                    f32x16 *sum, const size_t O, const size_t R) {
     const size_t row_size = quantized_row(MK_Q4, k), codes = quantized_codes(MK_Q4, k);
     x += begin / SCALE_BLOCK * (SCALE_BLOCK + LANES);
     for (size_t block = begin; block < end; block += SCALE_BLOCK) {
@@ -165,7 +164,7 @@ INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size
             UNROLL for (size_t o = 0; o < O; o++) {
                 const uint8_t *row = w + o * row_size + i / 2;
                 const float *scale = scales[o] + (i - block) / MK_GROUP;
-                if (R == 1) __builtin_prefetch(row + PREFETCH);
+                __builtin_prefetch(row + ahead);
                 // Loaded anew for each output: there are more activations than registers.
                 const float *activations = x;
                 __asm__ volatile("" : "+r"(activations));
@@ -184,10 +183,10 @@ INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size
 // `tile` for sums that wait in memory, at sums[r·ld + o].
 #define DEFINE_LINEAR(format_name, format, row_size, factor, one_row, tile_shape)                                      \
     INLINE void block_##format_name(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end,  \
-                                    f32x16 *sums, size_t ld, const size_t O, const size_t R) {                         \
+                                    size_t ahead, f32x16 *sums, size_t ld, const size_t O, const size_t R) {           \
         f32x16 sum[16];                                                                                                \
         UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = sums[i / O * ld + i % O];                                   \
-        tile_##format_name(w, k, x, ldx, begin, end, sum, O, R);                                                       \
+        tile_##format_name(w, k, x, ldx, begin, end, ahead, sum, O, R);                                                \
         UNROLL for (size_t i = 0; i < O * R; i++) sums[i / O * ld + i % O] = sum[i];                                   \
     }                                                                                                                  \
                                                                                                                        \
@@ -202,15 +201,17 @@ INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size
             for (size_t i = 0; i < count * N; i++) sums[i] = 0.0f;                                                     \
             for (size_t begin = 0; begin < padded; begin += K_BLOCK) {                                                 \
                 const size_t end = padded - begin < K_BLOCK ? padded : begin + K_BLOCK;                                \
-                size_t r = 0;                                                                                          \
-                for (; r + R <= count; r += R) {                                                                       \
+                size_t r = 0, ahead = row == 0 ? PREFETCH : 0;                                                         \
+                for (; r + R <= count; r += R, ahead = 0) {                                                            \
                     for (size_t o = 0; o < N; o += O) {                                                                \
-                        block_##format_name(w + o * size, k, x + r * ldx, ldx, begin, end, sums + r * N + o, N, O, R); \
+                        block_##format_name(w + o * size, k, x + r * ldx, ldx, begin, end, ahead, sums + r * N + o, N, \
+                                            O, R);                                                                     \
                     }                                                                                                  \
                 }                                                                                                      \
-                for (; r < count; r++) {                                                                               \
+                for (; r < count; r++, ahead = 0) {                                                                    \
                     for (size_t o = 0; o < N; o += O) {                                                                \
-                        block_##format_name(w + o * size, k, x + r * ldx, ldx, begin, end, sums + r * N + o, N, O, 1); \
+                        block_##format_name(w + o * size, k, x + r * ldx, ldx, begin, end, ahead, sums + r * N + o, N, \
+                                            O, 1);                                                                     \
                     }                                                                                                  \
                 }                                                                                                      \
             }                                                                                                          \
@@ -227,7 +228,7 @@ INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size
             for (; o + one_row <= last; o += one_row) {                                                                \
                 f32x16 sum[one_row];                                                                                   \
                 UNROLL for (size_t i = 0; i < one_row; i++) sum[i] = 0.0f;                                             \
-                tile_##format_name(w + o * size, k, x, ldx, 0, padded, sum, one_row, 1);                               \
+                tile_##format_name(w + o * size, k, x, ldx, 0, padded, PREFETCH, sum, one_row, 1);                     \
                 store_sums(sum, factor, y + o, one_row);                                                               \
             }                                                                                                          \
         } else {                                                                                                       \
