@@ -10,6 +10,12 @@ public enum EnglishNormalizer {
     /// mathematical letters and those in circles. Python's NFKD also takes apart enclosed and squared ones (⒜, ㎏), which are left out
     /// here, as everything else is.
     public static func normalize(_ text: String) -> String {
+        // Readers ask word by word, and most words are plain.
+        if text.utf8.dropFirst().allSatisfy({ (0x61...0x7A).contains($0) }),
+            text.unicodeScalars.first?.isASCIILetter == true
+        {
+            return text
+        }
         var text = RewrittenText(text)
         text.unifyCharacters()
         text.readAddresses()
