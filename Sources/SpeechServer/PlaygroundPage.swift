@@ -49,9 +49,7 @@ enum PlaygroundPage {
         <body>
         <main>
         <header>
-        <svg viewBox="0 0 48 48" aria-hidden="true" focusable="false"><path fill="currentColor" d=""#
-        + "\"" + bird + #"""
-        "/></svg>
+        <svg viewBox="0 0 48 48" aria-hidden="true" focusable="false"><path fill="currentColor" d="\#(bird)"/></svg>
         <div><h1>Martlet</h1><p>Speech, word by word as it is made</p></div>
         </header>
 
@@ -85,7 +83,7 @@ enum PlaygroundPage {
         <p id="status" role="status"></p>
         </div>
         <p id="problem" role="alert"></p>
-        <p class="hint" id="keys">Ctrl or ⌘ with Enter speaks, Escape stops.</p>
+        <p class="hint keys" id="keys">Ctrl or ⌘ with Enter speaks, Escape stops.</p>
         </form>
 
         <section class="card" aria-label="The speech">

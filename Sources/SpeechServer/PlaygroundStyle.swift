@@ -57,7 +57,9 @@ extension PlaygroundPage {
           overflow-wrap: anywhere; margin: .75rem 0 0; }
         details > summary { cursor: pointer; color: var(--soft); min-height: 2.25rem; padding-top: .5rem; }
         details[open] > summary { color: var(--ink); }
-        .card > details > summary { padding-top: 0; min-height: 0; color: var(--ink); font-weight: 600; }
+        #more { margin-top: .5rem; }
+        #clone summary { padding-top: 0; min-height: 0; color: var(--ink); font-weight: 600; }
+        @media (pointer: coarse) { .keys { display: none; } }
         #problem { color: var(--danger); margin: .75rem 0 0; font-weight: 600; }
         #problem:empty, #status:empty { display: none; }
         #status { color: var(--soft); margin: 0; flex: 1 1 10rem; min-height: 1.5rem; }
