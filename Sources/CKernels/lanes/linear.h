@@ -76,8 +76,8 @@ INLINE void step_bf16(const uint8_t *w, size_t row_size, const float *x, size_t 
     }
 }
 
-// The tile functions add the terms begin..<end of k to sum[r·O + o]; w is the first output's row. `ahead` is PREFETCH for
-// the first rows that use the weights, and 0 for the others, which find them in a cache.
+// The tile functions add the terms begin..<end of k to sum[r·O + o]; w is the first output's row. `ahead` is PREFETCH
+// for the first rows that use the weights, and 0 for the others, which find them in a cache.
 
 INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, size_t ahead,
                       f32x16 *sum, const size_t O, const size_t R) {
