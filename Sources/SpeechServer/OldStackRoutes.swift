@@ -33,13 +33,15 @@ struct OldStackRoutes: Sendable {
     private func delivery(
         _ request: Request, _ context: ServerRequestContext, endpoint: String
     ) async throws -> SpeechDelivery {
-        let fields = try RequestFields(try await request.json(server, context))
+        let json = try await request.json(server, context)
+        let fields = try RequestFields(json)
         guard let text = try fields.string("text") else {
             throw APIError.invalid("text", "text is missing: it is what to speak", code: "missing_parameter")
         }
         do throws(APIError) {
             let speech = try await server.speaker.request(text: text, fields: SpeechFields(fields))
-            return try await SpeechDelivery(speech, server: server, context: context, endpoint: endpoint)
+            return try await SpeechDelivery(
+                speech, json: json, server: server, context: context, endpoint: endpoint)
         } catch {
             // The same fields have other names here.
             var error = error

@@ -30,7 +30,9 @@ struct RequestGate: RouterMiddleware {
             response = try await answer(request, context, next)
         } catch {
             let refusal = Self.apiError(error, request)
-            if refusal.status.code >= 500 { server.logger.error("request \(id): \(error)") }
+            if refusal.status.code >= 500, refusal.status != .serviceUnavailable {
+                server.logger.error("request \(id): \(error)")
+            }
             context.notes.add("error", .string(refusal.message))
             response = refusal.response
         }
@@ -108,11 +110,12 @@ struct RequestGate: RouterMiddleware {
         let status = Int(response.status.code)
         server.metrics.responded(endpoint: endpoint, status: status)
         guard let log = server.options.accessLog else { return response }
+        let client = context.channel.remoteAddress?.ipAddress ?? ""
         let line: @Sendable (Int, Bool) -> String = { bytes, isComplete in
             var members = context.notes.all
             members["time"] = .string(Date().ISO8601Format())
             members["request_id"] = .string(id)
-            members["client"] = .string(context.channel.remoteAddress?.ipAddress ?? "")
+            members["client"] = .string(client)
             members["method"] = .string(request.method.rawValue)
             members["path"] = .string(request.uri.path)
             members["status"] = .integer(status)

@@ -21,14 +21,18 @@ struct SpeechDelivery: Sendable {
     /// The path, for the metrics.
     let endpoint: String
     let submitted = ContinuousClock.now
+    private let json: JSONValue
     private let first: SpeechEvent?
     private let timedOut: Flag
 
     /// Starts the utterance and waits for its first packet, so that whatever goes wrong before it is answered as such.
+    /// - Parameter json: the request as it came, for its record.
     init(
-        _ request: SpeechRequest, server: ServerContext, context: ServerRequestContext, endpoint: String
+        _ request: SpeechRequest, json: JSONValue, server: ServerContext, context: ServerRequestContext,
+        endpoint: String
     ) async throws(APIError) {
         let stream = try server.speak(request)
+        self.json = json
         self.server = server
         self.context = context
         self.stream = stream
@@ -185,7 +189,12 @@ struct SpeechDelivery: Sendable {
 
     private func note(_ summary: SpeechSummary) {
         server.metrics.ended(summary, endpoint: endpoint)
-        context.notes.add("speech", summary.json(finishReason: finishReason(summary)))
+        let result = summary.json(finishReason: finishReason(summary))
+        context.notes.add("speech", result)
+        guard let directory = server.options.recordDirectory else { return }
+        RequestRecord(request: json, result: result).save(
+            to: directory, name: "\(server.startedAt)-\(stream.id).json",
+            failed: { [logger = server.logger] in logger.error("a record cannot be written: \($0)") })
     }
 }
 

@@ -27,7 +27,8 @@ struct SpeechRoutes: Sendable {
     }
 
     private func speech(_ request: Request, _ context: ServerRequestContext) async throws -> Response {
-        let fields = try RequestFields(try await request.json(server, context))
+        let json = try await request.json(server, context)
+        let fields = try RequestFields(json)
         guard let text = try fields.string("input") else {
             throw APIError.invalid("input", "input is missing: it is the text to speak", code: "missing_parameter")
         }
@@ -41,7 +42,7 @@ struct SpeechRoutes: Sendable {
         let encoder = try format.makeEncoder(sampleRate: server.model.sampleRate)
         let speechRequest = try await server.speaker.request(text: text, fields: SpeechFields(fields))
         let delivery = try await SpeechDelivery(
-            speechRequest, server: server, context: context, endpoint: "/v1/audio/speech")
+            speechRequest, json: json, server: server, context: context, endpoint: "/v1/audio/speech")
         switch streamFormat {
         case .audio:
             return delivery.response(

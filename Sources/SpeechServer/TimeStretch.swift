@@ -56,7 +56,8 @@ struct TimeStretch: Sendable {
             if padded {
                 let missing = needed - start - input.count
                 if missing > 0 { input += [Float](repeating: 0, count: missing) }
-            } else if start + input.count < needed {
+            } else if start + input.count < needed || Double((windows + 1) * hop) * speed > Double(taken) {
+                // Not heard yet, or more output than the input so far is worth.
                 break
             }
             position = windows == 0 ? 0 : bestPosition(ideal, natural)

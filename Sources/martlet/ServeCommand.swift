@@ -71,9 +71,8 @@ struct ServeCommand: AsyncParsableCommand {
         let folder = try model.directory()
         let loaded = try model.load()
         let name = folder.split(separator: "/").last.map { String($0) } ?? "martlet"
-        options.modelNames = [model.model, name].compactMap { $0 }.reduce(into: []) { names, name in
-            if !names.contains(name) { names.append(name) }
-        }
+        // The name that was asked for, unless it is where a folder lies: that is nobody's business.
+        options.modelNames = [model.model == folder ? nil : model.model, name].compactMap { $0 }
         let engine = SpeechEngine(model: loaded, options: limits.engineOptions)
         if options.apiKeys.isEmpty && !["127.0.0.1", "::1", "localhost"].contains(options.host) {
             printError("warning: everyone who reaches \(options.host) may use this server: set --api-key")

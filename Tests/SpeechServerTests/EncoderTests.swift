@@ -15,11 +15,11 @@ import Testing
     }
 
     @Test func stretchedSpeechHasTheLengthThatWasAskedFor() {
-        for speed in [0.25, 0.5, 0.9, 1.1, 2, 4] {
-            let samples = tone(24_000)
+        for speed in [0.25, 0.9, 2, 4] {
+            let samples = tone(8_000)
             var whole = TimeStretch(speed: speed, sampleRate: 24_000)
             let once = whole.add(samples) + whole.finish()
-            #expect(once.count == Int((24_000 / speed).rounded()))
+            #expect(once.count == Int((8_000 / speed).rounded()))
             var pieces = TimeStretch(speed: speed, sampleRate: 24_000)
             var output: [Float] = []
             for start in stride(from: 0, to: samples.count, by: 1920) {
@@ -31,10 +31,10 @@ import Testing
     }
 
     @Test func stretchedSpeechKeepsItsPitch() {
-        for speed in [0.5, 1.5, 2] {
+        for speed in [0.5, 1.5] {
             var stretch = TimeStretch(speed: speed, sampleRate: 24_000)
-            let output = stretch.add(tone(48_000)) + stretch.finish()
-            let middle = output[2_000..<(output.count - 4_000)]
+            let output = stretch.add(tone(24_000)) + stretch.finish()
+            let middle = output[2_000..<(output.count - 2_000)]
             let crossings = zip(middle, middle.dropFirst()).count { $0 < 0 && $1 >= 0 }
             let hertz = Double(crossings) / Double(middle.count) * 24_000
             #expect(abs(hertz - 220) < 3)

@@ -89,6 +89,7 @@ import Testing
         let connection = try RawConnection(port: server.port)
         await connection.send("POST", "/v1/audio/speech", body: Array(Self.long.utf8))
         #expect(await connection.readSome() > 0)
+        #expect(try await waits { server.engine.statistics.active == 1 })
         let refused = try await server.speak(Self.short)
         #expect(refused.status == 503)
         #expect(try refused.error("code") == "server_busy")

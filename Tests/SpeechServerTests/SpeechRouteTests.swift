@@ -242,8 +242,8 @@ import Testing
         for line in page.text.split(separator: "\n") where !line.hasPrefix("#") {
             let parts = line.split(separator: " ")
             #expect(parts.count == 2)
-            let value: Double? = Double(String(parts[1]))
-            values[String(parts[0])] = try #require(value)
+            values[String(parts[0])] = Double(String(parts[1]))
+            #expect(values[String(parts[0])] != nil)
         }
         #expect(values["martlet_frames_total"] ?? 0 >= 4)
         #expect(values["martlet_finished_total{reason=\"length\"}"] ?? 0 >= 1)
@@ -252,5 +252,23 @@ import Testing
         #expect(values["martlet_ready"] == 1)
         #expect(values["process_resident_memory_bytes"] ?? 0 > 1_000_000)
         #expect(try await server.request("GET", "/ready").status == 200)
+    }
+
+    @Test func aRecordedRequestIsSpokenAgain() async throws {
+        let folder = NSTemporaryDirectory() + "martlet-records-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let server = try await TestServer { $0.recordDirectory = folder }
+        let response = try await server.speak("{\(Self.hi), \"response_format\": \"pcm\", \"temperature\": 0.7}")
+        var files: [String] = []
+        while files.isEmpty {
+            try await Task.sleep(for: .milliseconds(20))
+            files =
+                (try? FileManager.default.contentsOfDirectory(atPath: folder))?.filter { $0.hasSuffix(".json") } ?? []
+        }
+        let record = try RequestRecord(path: folder + "/" + files[0])
+        try await server.stop()
+        let replay = try await record.replay(engine: SpeechEngine(model: server.engine.model))
+        #expect(replay.isSame)
+        #expect(replay.pcm == response.trailers["x-martlet-pcm-sha256"])
     }
 }
