@@ -199,8 +199,10 @@ public final class CodecDecoder: @unchecked Sendable {
         let preSlot = slot(preConvolution.history * width)
 
         let t = "decoder.pre_transformer."
-        inputProjection = try Convolution(linear: file, t + "input_proj", inputs: c.latentSize, outputs: c.transformer.hidden)
-        outputProjection = try Convolution(linear: file, t + "output_proj", inputs: c.transformer.hidden, outputs: c.latentSize)
+        inputProjection = try Convolution(
+            linear: file, t + "input_proj", inputs: c.latentSize, outputs: c.transformer.hidden)
+        outputProjection = try Convolution(
+            linear: file, t + "output_proj", inputs: c.transformer.hidden, outputs: c.latentSize)
         transformer = try TransformerStack(
             Weights(file: file, format: .bf16, quantized: nil), prefix: t, shape: c.transformer, compute: compute)
 
@@ -369,7 +371,8 @@ extension CodecDecoder {
 
         // Codebooks, [codebookDimension, 1].
         let quantized = open(
-            packets, slot: slots.preConvolution, channels: c.codebookDimension, columns: 1, history: preConvolution.history)
+            packets, slot: slots.preConvolution, channels: c.codebookDimension, columns: 1,
+            history: preConvolution.history)
         let entries = work.rows.reserve(frames * 2 * codebookWidth)
         var row = 0
         for packet in packets {
@@ -417,7 +420,9 @@ extension CodecDecoder {
                     history: firstConvolution.history)
                 : nil
             let outputs =
-                target?.fresh ?? offsets(work.wide.reserve(frames * columns * c.latentSize), packets,
+                target?.fresh
+                ?? offsets(
+                    work.wide.reserve(frames * columns * c.latentSize), packets,
                     width: columns * c.latentSize)
             convNeXt(block, x, into: outputs)
             close(x, packets)

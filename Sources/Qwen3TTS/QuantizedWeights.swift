@@ -52,7 +52,9 @@ enum QuantizedWeights {
     /// Every matrix that a frame multiplies by; embedding tables and the text projection are not among them.
     private static func matrices(in file: SafetensorsFile) -> [String] {
         file.names.filter { name in
-            guard name.hasPrefix("talker."), name.hasSuffix(".weight"), file[name]?.shape.count == 2 else { return false }
+            guard name.hasPrefix("talker."), name.hasSuffix(".weight"), file[name]?.shape.count == 2 else {
+                return false
+            }
             return name.contains("_proj.") || name.contains("codec_head") || name.contains("lm_head")
                 || name.contains("small_to_mtp_projection")
         }
