@@ -108,10 +108,15 @@ public struct ParityCheck {
         let codes = try golden.integers("codes")
         let groups = model.decoder.codeGroups
         var errors = ParityReport()
+        // The last SnakeBeta multiplies what rounding has left by up to 5: on the released sizes the reference's own
+        // float32 is 1e-3 away from its float64 there, at values up to 11. The convolution behind it evens that out.
+        let lastActivation = "decoder.\(model.configuration.codec.decoder.upsampleRates.count + 1)"
         _ = decode(Array(codes.prefix(settings.stage_frames * groups)), packets: [settings.stage_frames]) {
             stage, values, channels in
             guard let expected = try? golden.floats("stage.\(stage)") else { return }
-            errors.compare("decoder: \(stage)", channelFirst(values, channels), expected, relativeTolerance: 1e-4)
+            errors.compare(
+                "decoder: \(stage)", channelFirst(values, channels), expected,
+                relativeTolerance: stage == lastActivation ? 3e-4 : 1e-4)
         }
         for name in golden.names where name.hasPrefix("stage.") && name != "stage.pcm" {
             if !errors.stages.contains(where: { $0.name == "decoder: " + name.dropFirst(6) }) {

@@ -53,6 +53,9 @@ struct BenchCommand: ParsableCommand {
                 "machine: reads \(decimal(report.machine.bytesPerSecond / 1e9, 1)) GB/s, computes "
                     + "\(decimal(report.machine.multiplyAddsPerSecond * 2 / 1e9, 0)) GFLOP/s; load average "
                     + decimal(report.load, 2))
+            if report.load > 0.5 {
+                printError("warning: other work runs on this machine; these figures, floors too, are worthless")
+            }
             print()
             let head = ["stage", "ms", "fastest", "MB", "GFLOP", "floor ms", "ratio"]
             print(head[0].padded(to: 18) + head.dropFirst().map { $0.aligned(to: 10) }.joined())
