@@ -66,9 +66,16 @@ public struct CUDABenchmark {
                 slot: slot, frame: frame, sampled: frame, text: configuration.textPad, seed: UInt64(slot), rules: rules)
         }
         func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
-        func timed(_ repetitions: Int, _ body: () throws(CUDAError) -> Void) throws -> Double {
+        /// Milliseconds on the device, and how long the host took to issue it.
+        func timed(_ repetitions: Int, _ body: () throws(CUDAError) -> Void) throws -> (Double, issue: String) {
             _ = try device.time(repetitions: 2, body)
-            return median(try device.time(repetitions: repetitions, body))
+            var host: [Double] = []
+            let times = try device.time(repetitions: repetitions) { () throws(CUDAError) in
+                let start = ContinuousClock.now
+                try body()
+                host.append((ContinuousClock.now - start) / .milliseconds(1))
+            }
+            return (median(times), "issued in \((median(host) * 1000).rounded() / 1000) ms")
         }
         let prompt = (0..<40).map { CUDAStages.PromptRow(text: Int32($0 * 7 % 1000), codes: [Int32($0)]) }
 
@@ -81,13 +88,13 @@ public struct CUDABenchmark {
             let talker = try timed(15) { () throws(CUDAError) in try stages.step([entry(slot, 1)]) }
             report(
                 Result(
-                    name: "talker step" + kind, milliseconds: talker, bytes: stages.talkerPlan?.weightBytes,
-                    ceiling: ceiling, note: ""))
+                    name: "talker step" + kind, milliseconds: talker.0, bytes: stages.talkerPlan?.weightBytes,
+                    ceiling: ceiling, note: talker.issue))
             let frame = try timed(15) { () throws(CUDAError) in try stages.launchFrame([entry(slot, 1)]) }
             report(
                 Result(
-                    name: "predictor frame" + kind, milliseconds: frame, bytes: stages.predictorPlan?.weightBytes,
-                    ceiling: ceiling, note: ""))
+                    name: "predictor frame" + kind, milliseconds: frame.0, bytes: stages.predictorPlan?.weightBytes,
+                    ceiling: ceiling, note: frame.issue))
         }
         stages.usesPersistentKernels = true
         let codes = try stages.frame([entry(slot, 1)])[0]
@@ -99,8 +106,8 @@ public struct CUDABenchmark {
                 }
                 report(
                     Result(
-                        name: "decoder, packet of \(frames)", milliseconds: time, bytes: codec.weightBytes,
-                        ceiling: ceiling, note: ""))
+                        name: "decoder, packet of \(frames)", milliseconds: time.0, bytes: codec.weightBytes,
+                        ceiling: ceiling, note: time.issue))
             }
         }
         stages.closeSlot(slot)

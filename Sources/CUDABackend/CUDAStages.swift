@@ -540,7 +540,7 @@ public final class CUDAStages: @unchecked Sendable {
         a.seen = seen.address
         a.codes = codes.address
         a.forced = forced
-        try device.launch("sample_codes", grid: (batch, 1), shared: 2 * Int(MK_WARPS) * 4, a)
+        try device.launch("sample_codes", grid: (batch, 1), shared: Int(MK_SAMPLER_BYTES), a)
     }
 
     private var sessionWork = DeviceScratch()

@@ -158,7 +158,8 @@ final class DeviceStack {
         attention.output_low = attended.low
         attention.ld_output = Int32(attended.ld)
         let group = shape.heads / shape.keyValueHeads
-        let attentionShared = group * (3 * shape.headDimension + Int(MK_PAGE) + 2) * 4
+        let attentionShared =
+            group * (shape.headDimension + Int(MK_PAGE) + Int(MK_WARPS) * shape.headDimension) * 4
 
         for (index, layer) in layers.enumerated() {
             try observe?()

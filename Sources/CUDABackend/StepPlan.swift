@@ -6,7 +6,8 @@ final class StepPlan {
     private let stack: DeviceStack
     private let schedule: DeviceBuffer
     private let count: Int
-    private let layers: DeviceBuffer
+    private let gains, headGains: DeviceBuffer
+    private let headOutputs: Int
     private let shared: Int
     private var work = DeviceScratch()
     /// Bytes of weights that one launch reads.
@@ -48,25 +49,32 @@ final class StepPlan {
         // As step_block::open lays it out.
         let ring: Int
         switch device.info.capability {
-        case (9, 0), (10, 0): ring = 20
-        case (8, 0), (8, 7): ring = 12
+        case (9, 0), (10, 0): ring = 16
+        case (8, 0), (8, 7): ring = 8
         default: ring = 6
         }
         let gather = 16 * warps * 2 * 8 * 4
-        let attention = 2 * group * (3 * s.headDimension + Int(MK_PAGE) + 2) * 4
-        shared =
-            warps * ring * 512 + warps * longest * 2 * 8 * 16 + warps * longest * 2 * 4 * 4 + 2 * warps * 4 + 2 * warps
-            * 4
-            + max(gather, attention)
+        let attention =
+            (2 * (group + 2) * s.headDimension + group * (Int(MK_PAGE) + warps * s.headDimension)) * 4
+        let parts = [
+            warps * ring * 512, warps * longest * 2 * 8 * 16, warps * longest * 2 * 4 * 4, 2 * warps * 4,
+            Int(MK_SAMPLER_BYTES), max(gather, attention),
+        ]
+        shared = parts.reduce(0, +)
         guard shared <= device.info.sharedMemory, stack.half == Int(MK_BF16), s.window == nil else { return nil }
         schedule = try DeviceBuffer(device, entries, "schedule")
-        layers = try DeviceBuffer(
-            device,
-            stack.layers.map {
-                mk_layer_entry(
-                    input_gain: $0.inputNorm.address, post_gain: $0.postNorm.address,
-                    query_norm: $0.queryNorm?.address ?? 0, key_norm: $0.keyNorm?.address ?? 0)
-            }, "schedule")
+        gains = try DeviceBuffer(device, bytes: (2 * s.layers + 1) * stack.ld * 4, "schedule")
+        headGains = try DeviceBuffer(device, bytes: 2 * s.layers * s.headDimension * 4, "schedule")
+        let (row, head) = (stack.ld * 4, s.headDimension * 4)
+        for (index, layer) in stack.layers.enumerated() {
+            guard let query = layer.queryNorm, let key = layer.keyNorm else { return nil }
+            try device.copyDevice(gains.address + UInt64(2 * index * row), layer.inputNorm.address, row)
+            try device.copyDevice(gains.address + UInt64((2 * index + 1) * row), layer.postNorm.address, row)
+            try device.copyDevice(headGains.address + UInt64(2 * index * head), query.address, head)
+            try device.copyDevice(headGains.address + UInt64((2 * index + 1) * head), key.address, head)
+        }
+        try device.copyDevice(gains.address + UInt64(2 * s.layers * row), stack.norm.address, row)
+        headOutputs = passes.first?.first?.outputs ?? 0
     }
 
     /// Launches a kernel whose session will have `positions` positions.
@@ -81,11 +89,12 @@ final class StepPlan {
         var layout = Layout(try work.reserve(device, 2 * qkvLD * 4 + partials * 4 + 4 * inner * 2 + 2048))
         var a = mk_step_arguments()
         a.stack = mk_stack(
-            layers: layers.address, final_gain: stack.norm.address, frequencies: stack.frequencies.address,
+            gains: gains.address, head_gains: headGains.address, frequencies: stack.frequencies.address,
             layer_count: Int32(s.layers), width: Int32(s.hidden), chunks: Int32(stack.ld / Int(MK_CHUNK)),
             heads: Int32(s.heads), intermediate_chunks: Int32(inner / Int(MK_CHUNK)), epsilon: s.normEpsilon,
             cache: cache)
         a.schedule = schedule.address
+        a.head_outputs = Int32(headOutputs)
         a.schedule_count = Int32(count)
         a.qkv = layout.take(2 * qkvLD * 4)
         a.partials = layout.take(partials * 4)

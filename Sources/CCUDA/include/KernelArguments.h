@@ -19,10 +19,12 @@ enum {
     MK_THREADS = 512,
     /// Ids that the sampler handles.
     MK_MAX_VOCABULARY = 8192,
-    /// Floats that an attention item keeps in shared memory for each query head, at most.
-    MK_MAX_HEAD = 256,
+    /// Width of a head, at most: four values a lane.
+    MK_MAX_HEAD = 128,
     /// Query heads that share a key head, at most.
     MK_MAX_GROUP = 8,
+    /// Bytes of shared memory that the sampler works in.
+    MK_SAMPLER_BYTES = 2304,
 };
 
 enum { MK_LINEAR = 0, MK_SILU = 1, MK_GELU = 2, MK_SWIGLU = 3 };
@@ -278,15 +280,13 @@ typedef struct {
     int tiles, chunks;
 } mk_stream_entry;
 
-/// One transformer layer of a persistent kernel.
-typedef struct {
-    mk_address input_gain, post_gain, query_norm, key_norm;
-} mk_layer_entry;
-
 /// A transformer stack of a persistent kernel: schedule entries are query-key-value, output, gate-up, down.
 typedef struct {
-    mk_address layers;
-    mk_address final_gain, frequencies;
+    /// Float [layer_count][2][chunks · MK_CHUNK], then the final norm's: of input and post norm.
+    mk_address gains;
+    /// Float [layer_count][2][dim]: of query and key norm.
+    mk_address head_gains;
+    mk_address frequencies;
     int layer_count, width, chunks, heads;
     int intermediate_chunks;
     float epsilon;
@@ -317,6 +317,8 @@ typedef struct {
     /// Code predictor only: bias of the projection from the talker's width, or 0 for none.
     mk_address projection_bias;
     int has_projection;
+    /// Outputs of the head.
+    int head_outputs, unused3;
     // Sampling.
     int speakable, eos;
     int talker_vocabulary;

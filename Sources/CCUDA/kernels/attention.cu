@@ -15,9 +15,11 @@ DEVICE float *page_keys(const mk_cache &c, float *page, int head) {
 
 DEVICE long long value_offset(const mk_cache &c) { return (long long)c.kv_heads * MK_PAGE * c.dim; }
 
-// One warp: RMSNorm (if `gain`) and rotation by `position` of a head of `dim` floats, x → y; x is read past L1.
+// One warp: RMSNorm (if `gain`) and rotation by `position` of a head of `dim` floats, x → y and, if given, → copy; x is
+// read past L1.
 DEVICE_CALL void norm_rope(
-    const float *x, float *y, int dim, const float *gain, float epsilon, const float *frequencies, int position) {
+    const float *x, float *y, float *copy, int dim, const float *gain, float epsilon, const float *frequencies,
+    int position) {
     const int lane = threadIdx.x & 31, half = dim / 2;
     float a[MK_MAX_HEAD / 64], b[MK_MAX_HEAD / 64];
     float sum = 0;
@@ -26,6 +28,9 @@ DEVICE_CALL void norm_rope(
         int m = lane + i * 32;
         a[i] = m < half ? load_shared_data(x + m) : 0.0f;
         b[i] = m < half ? load_shared_data(x + half + m) : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < MK_MAX_HEAD / 64; i++) {
         sum = fmaf(a[i], a[i], sum);
         sum = fmaf(b[i], b[i], sum);
     }
@@ -41,75 +46,93 @@ DEVICE_CALL void norm_rope(
         }
         float angle = (float)position * frequencies[m];
         float cosine = cosf(angle), sine = sinf(angle);
-        y[m] = a[i] * cosine - b[i] * sine;
-        y[half + m] = b[i] * cosine + a[i] * sine;
+        float low = a[i] * cosine - b[i] * sine, high = b[i] * cosine + a[i] * sine;
+        y[m] = low;
+        y[half + m] = high;
+        if (copy) {
+            copy[m] = low;
+            copy[half + m] = high;
+        }
     }
 }
 
-// One block: queries [group][dim] at `shared` (normed and rotated) against positions first…last (0…63) of a page.
+DEVICE float4 scaled_sum(float4 sum, float factor, float4 v) {
+    sum.x = fmaf(factor, v.x, sum.x);
+    sum.y = fmaf(factor, v.y, sum.y);
+    sum.z = fmaf(factor, v.z, sum.z);
+    sum.w = fmaf(factor, v.w, sum.w);
+    return sum;
+}
+
+// Floats of shared memory behind the queries that attend_page works in.
+DEVICE int attention_work(int group, int dim) { return group * (MK_PAGE + MK_WARPS * dim); }
+
+// One block: queries [group][dim] in shared memory (normed and rotated) against positions first…last (0…63) of a page.
+// Warp w takes positions 4w…4w + 3, a lane four values of each. Positions from `fresh_from` on are in shared memory:
+// keys and values [·][dim]. Shared memory may be written right before the call.
 // out: for each query head dim + 2 floats, `out_stride` apart: maximum, Σ exp, Σ exp · value.
-// Shared memory: group · (dim + MK_PAGE + 2 + 2 · dim) floats.
 DEVICE_CALL void attend_page(
-    float *shared, const float *keys, const float *values, int group, int dim, int first, int last, float *out,
-    int out_stride) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    float *scores = shared + group * dim;          // [group][MK_PAGE]
-    float *totals = scores + group * MK_PAGE;      // [group][2]
-    float *sums = totals + group * 2;              // [2][group][dim]
+    const float *queries, float *work, const float *keys, const float *values, const float *fresh_keys,
+    const float *fresh_values, int fresh_from, int group, int dim, int first, int last, float *out, int out_stride) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, d = lane * 4;
+    float *scores = work;                   // [group][MK_PAGE]
+    float *sums = work + group * MK_PAGE;   // [MK_WARPS][group][dim]
+    const float4 zero = make_float4(0, 0, 0, 0);
+    float4 k[4], v[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int j = warp * 4 + i;
+        bool seen = j >= first && j <= last && j < fresh_from && d < dim;
+        k[i] = seen ? load_shared_data((const float4 *)(keys + j * dim + d)) : zero;
+        v[i] = seen ? load_shared_data((const float4 *)(values + j * dim + d)) : zero;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int j = warp * 4 + i;
+        if (j >= first && j <= last && j >= fresh_from && d < dim) {
+            k[i] = *(const float4 *)(fresh_keys + (j - fresh_from) * dim + d);
+            v[i] = *(const float4 *)(fresh_values + (j - fresh_from) * dim + d);
+        }
+    }
     const float scale = 1.0f / sqrtf((float)dim);
-    for (int j = warp; j < MK_PAGE; j += MK_WARPS) {
-        bool seen = j >= first && j <= last;
-        float dots[MK_MAX_GROUP];
+#pragma unroll 2
+    for (int h = 0; h < group; h++) {
+        const float4 q = d < dim ? *(const float4 *)(queries + h * dim + d) : zero;
+        float dot[4];
 #pragma unroll
-        for (int h = 0; h < MK_MAX_GROUP; h++) dots[h] = 0;
-        if (seen) {
-            for (int d = lane; d < dim; d += 32) {
-                float k = load_shared_data(keys + j * dim + d);
-#pragma unroll
-                for (int h = 0; h < MK_MAX_GROUP; h++)
-                    if (h < group) dots[h] = fmaf(shared[h * dim + d], k, dots[h]);
-            }
-        }
-#pragma unroll
-        for (int h = 0; h < MK_MAX_GROUP; h++) {
-            if (h < group) {
-                float dot = seen ? sum_of_lanes(dots[h]) * scale : -INFINITY;
-                if (lane == 0) scores[h * MK_PAGE + j] = dot;
-            }
+        for (int i = 0; i < 4; i++)
+            dot[i] = sum_of_lanes(fmaf(k[i].w, q.w, fmaf(k[i].z, q.z, fmaf(k[i].y, q.y, k[i].x * q.x))));
+        if (lane < 4) {
+            int j = warp * 4 + lane;
+            float own = lane == 0 ? dot[0] : lane == 1 ? dot[1] : lane == 2 ? dot[2] : dot[3];
+            scores[h * MK_PAGE + j] = j >= first && j <= last ? own * scale : -INFINITY;
         }
     }
     __syncthreads();
-    if (warp < group) {
-        float s0 = scores[warp * MK_PAGE + lane], s1 = scores[warp * MK_PAGE + 32 + lane];
-        float maximum = maximum_of_lanes(fmaxf(s0, s1));
-        float e0 = expf(s0 - maximum), e1 = expf(s1 - maximum);
-        scores[warp * MK_PAGE + lane] = e0;
-        scores[warp * MK_PAGE + 32 + lane] = e1;
-        float total = sum_of_lanes(e0 + e1);
-        if (lane == 0) {
-            totals[warp * 2] = maximum;
-            totals[warp * 2 + 1] = total;
+#pragma unroll 2
+    for (int h = 0; h < group; h++) {
+        const float s0 = scores[h * MK_PAGE + lane], s1 = scores[h * MK_PAGE + 32 + lane];
+        const float maximum = maximum_of_lanes(fmaxf(s0, s1));
+        if (warp == h % MK_WARPS) {
+            const float total = sum_of_lanes(expf(s0 - maximum) + expf(s1 - maximum));
+            if (lane == 0) {
+                out[(long long)h * out_stride] = maximum;
+                out[(long long)h * out_stride + 1] = total;
+            }
         }
-    }
-    __syncthreads();
-    for (int item = threadIdx.x; item < 2 * group * dim; item += MK_THREADS) {
-        int part = item / (group * dim), rest = item - part * group * dim;
-        int h = rest / dim, d = rest - h * dim;
-        float sum = 0;
-        int from = max(first, part * 32), to = min(last, part * 32 + 31);
-#pragma unroll 8
-        for (int j = from; j <= to; j++)
-            sum = fmaf(scores[h * MK_PAGE + j], load_shared_data(values + j * dim + d), sum);
-        sums[item] = sum;
+        float4 sum = zero;
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            sum = scaled_sum(sum, expf(scores[h * MK_PAGE + warp * 4 + i] - maximum), v[i]);
+        if (d < dim) *(float4 *)(sums + (warp * group + h) * dim + d) = sum;
     }
     __syncthreads();
     for (int item = threadIdx.x; item < group * dim; item += MK_THREADS) {
-        int h = item / dim, d = item - h * dim;
-        out[(long long)h * out_stride + 2 + d] = sums[item] + sums[group * dim + item];
-    }
-    if (threadIdx.x < group) {
-        out[(long long)threadIdx.x * out_stride] = totals[threadIdx.x * 2];
-        out[(long long)threadIdx.x * out_stride + 1] = totals[threadIdx.x * 2 + 1];
+        float sum = 0;
+#pragma unroll
+        for (int w = 0; w < MK_WARPS; w++) sum += sums[w * group * dim + item];
+        out[(long long)(item / dim) * out_stride + 2 + item % dim] = sum;
     }
 }
 
@@ -142,11 +165,11 @@ KERNEL rope_and_store(const mk_rope_arguments p) {
         float *x = q + head * dim;
         if (head < p.heads) {
             norm_rope(
-                x, x, dim, (const float *)p.query_norm, p.epsilon, (const float *)p.frequencies, position);
+                x, x, 0, dim, (const float *)p.query_norm, p.epsilon, (const float *)p.frequencies, position);
         } else if (head < p.heads + kv) {
             float *to = page_keys(p.cache, page, head - p.heads) + (position % MK_PAGE) * dim;
             norm_rope(
-                x, to, dim, (const float *)p.key_norm, p.epsilon, (const float *)p.frequencies, position);
+                x, to, 0, dim, (const float *)p.key_norm, p.epsilon, (const float *)p.frequencies, position);
         } else {
             float *to = page_keys(p.cache, page, head - p.heads - kv) + value_offset(p.cache)
                 + (position % MK_PAGE) * dim;
@@ -171,13 +194,13 @@ KERNEL attend_rows(const mk_attention_arguments p) {
     float *shared = (float *)dynamic_shared();
     const float *q = (const float *)p.qkv + (long long)row * p.ld + head * group * dim;
     for (int i = threadIdx.x; i < group * dim; i += MK_THREADS) shared[i] = q[i];
-    __syncthreads();
     int oldest = p.window > 0 ? max(0, position - p.window + 1) : 0;
     int first = max(0, oldest - page_index * MK_PAGE), last = min(MK_PAGE - 1, position - page_index * MK_PAGE);
     const float *keys = page_keys(p.cache, cache_page(p.cache, slot, page_index), head);
     float *out = (float *)p.partials + ((long long)(row * p.heads + head * group) * p.pages + blockIdx.y) * (dim + 2);
     attend_page(
-        shared, keys, keys + value_offset(p.cache), group, dim, first, last, out, p.pages * (dim + 2));
+        shared, shared + group * dim, keys, keys + value_offset(p.cache), 0, 0, MK_PAGE, group, dim, first, last, out,
+        p.pages * (dim + 2));
 }
 
 template <int HALF>

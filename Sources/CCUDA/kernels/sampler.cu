@@ -68,8 +68,77 @@ DEVICE float block_sum(block_sums &b, float v) {
     return s;
 }
 
-// One block; a thread holds EACH scores of consecutive ids. `words`: 2 · MK_WARPS words of shared memory. Every thread
-// gets the code.
+// Candidates that kth_largest ranks at once.
+#define MK_CANDIDATES 512
+#define MK_SAMPLER_WORDS (2 * MK_WARPS + MK_CANDIDATES + 2)
+
+// The k-th largest of all scores (ordered), k from 1 to the vocabulary.
+//
+// In every one of the W warps that are full of scores, the r-th largest of the lanes' own maxima, r = ⌈k / W⌉, has r
+// scores at or above it; so the least of the W has k. Only scores at or above that one can be the k-th; they are few,
+// and ranked by counting.
+template <int EACH>
+DEVICE unsigned kth_largest(
+    block_sums &sums, const float (&s)[EACH], int base, int vocabulary, int k, unsigned *words) {
+    const int lane = threadIdx.x & 31;
+    unsigned own = 0;
+#pragma unroll
+    for (int i = 0; i < EACH; i++)
+        if (base + i < vocabulary) own = max(own, ordered(s[i]));
+    unsigned floor = 0;
+    const int full = min((int)MK_WARPS, vocabulary / (32 * EACH));
+    const int rounds = full > 0 ? ceiling(k, full) : MK_THREADS;
+    if (rounds <= 8) {
+        unsigned rest = own;
+        for (int r = 0; r < rounds; r++) {
+            floor = __reduce_max_sync(0xffffffffu, rest);
+            // The lowest lane that holds it leaves.
+            const unsigned holder = __reduce_max_sync(0xffffffffu, rest == floor ? 32 - lane : 0);
+            if (lane == 32 - (int)holder) rest = 0;
+        }
+        floor = ~block_maximum(sums, (int)(threadIdx.x >> 5) < full ? ~floor : 0);
+    }
+    unsigned count = 0;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) count += base + i < vocabulary && ordered(s[i]) >= floor;
+    const unsigned all = block_sum(sums, count);
+    unsigned *candidates = words + 2 * MK_WARPS;  // [MK_CANDIDATES], then the answer and the number placed
+    unsigned *placed = candidates + MK_CANDIDATES;
+    if (rounds > 8 || all > MK_CANDIDATES) {
+        // Bit by bit.
+        unsigned threshold = 0;
+        for (int bit = 31; bit >= 0; bit--) {
+            const unsigned candidate = threshold | 1u << bit;
+            count = 0;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) count += base + i < vocabulary && ordered(s[i]) >= candidate;
+            if (block_sum(sums, count) >= (unsigned)k) threshold = candidate;
+        }
+        return threshold;
+    }
+    if (threadIdx.x == 0) placed[1] = 0;
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < EACH; i++)
+        if (base + i < vocabulary && ordered(s[i]) >= floor) candidates[atomicAdd(placed + 1, 1u)] = ordered(s[i]);
+    __syncthreads();
+    if (threadIdx.x < all) {
+        const unsigned mine = candidates[threadIdx.x];
+        unsigned above = 0, equal = 0;
+#pragma unroll 4
+        for (unsigned c = 0; c < all; c++) {
+            above += candidates[c] > mine;
+            equal += candidates[c] == mine;
+        }
+        // Equal ones write the same.
+        if (above < (unsigned)k && (unsigned)k <= above + equal) placed[0] = mine;
+    }
+    __syncthreads();
+    return placed[0];
+}
+
+// One block; a thread holds EACH scores of consecutive ids. `words`: MK_SAMPLER_WORDS of shared memory. Every thread gets
+// the code.
 template <int EACH>
 DEVICE_CALL int choose_of(
     const mk_sample_arguments &p, const mk_session &session, int place, const float *logits, unsigned *words) {
@@ -107,15 +176,7 @@ DEVICE_CALL int choose_of(
             if (base + i < p.vocabulary && s[i] == maximum) chosen = max(chosen, ~(unsigned)(base + i));
     } else {
         if (session.top_k[rule] > 0 && session.top_k[rule] < p.vocabulary) {
-            // The k-th largest score, bit by bit.
-            unsigned threshold = 0;
-            for (int bit = 31; bit >= 0; bit--) {
-                unsigned candidate = threshold | 1u << bit, count = 0;
-#pragma unroll
-                for (int i = 0; i < EACH; i++)
-                    if (base + i < p.vocabulary) count += ordered(s[i]) >= candidate;
-                if (block_sum(sums, count) >= (unsigned)session.top_k[rule]) threshold = candidate;
-            }
+            const unsigned threshold = kth_largest<EACH>(sums, s, base, p.vocabulary, session.top_k[rule], words);
 #pragma unroll
             for (int i = 0; i < EACH; i++)
                 if (ordered(s[i]) < threshold) s[i] = -INFINITY;
@@ -234,7 +295,6 @@ DEVICE_CALL int choose_of(
 
 DEVICE int choose(
     const mk_sample_arguments &p, const mk_session &session, int place, const float *logits, unsigned *words) {
-    if (p.vocabulary <= 4 * MK_THREADS) return choose_of<4>(p, session, place, logits, words);
     if (p.vocabulary <= 6 * MK_THREADS) return choose_of<6>(p, session, place, logits, words);
     return choose_of<MK_MAX_VOCABULARY / MK_THREADS>(p, session, place, logits, words);
 }

@@ -9,9 +9,9 @@
 
 // Chunks of 512 bytes in flight for each warp: as many as shared memory holds.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000
-#define MK_RING 20
+#define MK_RING 16
 #elif __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870
-#define MK_RING 12
+#define MK_RING 8
 #else
 #define MK_RING 6
 #endif
@@ -27,35 +27,48 @@ struct row_input {
     const half_bits *halves;
 };
 
-DEVICE float input_value(const row_input &row, int k) {
-    return row.floats ? load_shared_data(row.floats + k) : float_from_bf16(row.halves[k]);
-}
+// What an operation of the schedule does with its sums.
+enum { MK_QKV = 0, MK_OUTPUT = 1, MK_GATE_UP = 2, MK_DOWN = 3, MK_HEAD = 4, MK_PROJECT = 5 };
 
 // The producer's place in the schedule.
 struct weight_stream {
-    const mk_stream_entry *schedule;
+    const uint4 *schedule;
+    uint4 coming;  // the next entry, loaded ahead
     int count, next, chunks;
     int tiles, first, batch, begin, end, chunk, place;
-    const char *at;
+    const char *base, *at;
+    long long tile_stride;
     char *ring;
     int slot;
+    unsigned grid_inverse;
+
+    // x / gridDim.x for x below 65536.
+    DEVICE_MEMBER int over_grid(int x) { return (int)__umulhi((unsigned)x, grid_inverse); }
+
+    DEVICE_MEMBER int own_tiles(int all) {
+        return (int)blockIdx.x < all ? over_grid(all - (int)blockIdx.x + (int)gridDim.x - 1) : 0;
+    }
 
     DEVICE_MEMBER void open_entry() {
-        const int grid = gridDim.x, block = blockIdx.x, warp = threadIdx.x >> 5;
         tiles = 0;
         while (next < count) {
-            const mk_stream_entry entry = schedule[next++];
-            const int run = ceiling(entry.chunks, MK_WARPS);
-            begin = min(entry.chunks, warp * run);
-            end = min(entry.chunks, begin + run);
-            if (begin >= end || block >= entry.tiles) continue;
-            tiles = (entry.tiles - block + grid - 1) / grid;
-            chunks = entry.chunks;
-            at = (const char *)entry.weights + (long long)block * chunks * 512 + (threadIdx.x & 31) * 16;
+            const uint4 entry = coming;
+            if (++next < count) coming = schedule[next];
+            const int all = (int)entry.z;
+            chunks = (int)entry.w;
+            const int run = ceiling(chunks, MK_WARPS), warp = threadIdx.x >> 5;
+            begin = min(chunks, warp * run);
+            end = min(chunks, begin + run);
+            if (begin >= end || (int)blockIdx.x >= all) continue;
+            tiles = own_tiles(all);
+            base = (const char *)((unsigned long long)entry.x | (unsigned long long)entry.y << 32)
+                + (long long)blockIdx.x * chunks * 512 + (threadIdx.x & 31) * 16;
+            tile_stride = (long long)gridDim.x * chunks * 512;
             first = 0;
             batch = min(MK_BATCH, tiles);
             chunk = begin;
             place = 0;
+            at = base + begin * 512;
             return;
         }
     }
@@ -63,16 +76,22 @@ struct weight_stream {
     // Starts the copy of one chunk, or of none at the end: a group either way.
     DEVICE_MEMBER void issue() {
         if (tiles > 0) {
-            copy_async(
-                ring + slot * 512 + (threadIdx.x & 31) * 16,
-                at + ((long long)(first + place) * gridDim.x * chunks + chunk) * 512);
+            copy_async(ring + slot * 512 + (threadIdx.x & 31) * 16, at);
+            at += tile_stride;
             if (++place == batch) {
                 place = 0;
                 if (++chunk == end) {
                     chunk = begin;
                     first += MK_BATCH;
+                    base += MK_BATCH * tile_stride;
                     batch = min(MK_BATCH, tiles - first);
-                    if (first >= tiles) open_entry();
+                    if (first >= tiles) {
+                        open_entry();
+                    } else {
+                        at = base + begin * 512;
+                    }
+                } else {
+                    at = base + chunk * 512;
                 }
             }
         }
@@ -106,18 +125,20 @@ struct step_block {
         run_sums = (float *)shared;
         shared += MK_STEP_ROWS * MK_WARPS * 4;
         words = (unsigned *)shared;
-        shared += 2 * MK_WARPS * 4;
+        shared += MK_SAMPLER_BYTES;
         partial = (float *)shared;
         attention = (float *)shared;
-        stream.schedule = (const mk_stream_entry *)p.schedule;
+        stream.schedule = (const uint4 *)p.schedule;
         stream.count = p.schedule_count;
         stream.next = 0;
+        stream.coming = stream.schedule[0];
         stream.slot = 0;
-        stream.tiles = 0;
+        stream.grid_inverse = 0xffffffffu / gridDim.x + 1;
         taken = 0;
         barrier = (unsigned *)p.barrier;
         barrier_target = p.barrier_base;
         stream.open_entry();
+#pragma unroll 1
         for (int i = 0; i < MK_RING; i++) stream.issue();
     }
 
@@ -149,26 +170,39 @@ struct step_block {
 
     // This warp's run of x · gain, and its Σ x² for 1 / rms. Without `gain`, of x.
     DEVICE_MEMBER void load_rows(
-        const row_input (&x)[MK_STEP_ROWS], int rows, int width, int chunks, const float *gain) {
-        const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+        const row_input (&x)[MK_STEP_ROWS], int rows, int chunks, const float *gain) {
+        const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, shift = rows - 1;
         int begin, end;
         run_of(chunks, begin, end);
+#pragma unroll 1
         for (int item = lane; item < (end - begin) * rows * 4; item += 32) {
-            const int c = item / (rows * 4), row = item / 4 % rows, t = item & 3;
+            const int c = item >> (2 + shift), row = (item >> 2) & shift, t = item & 3;
             const int k0 = (begin + c) * MK_CHUNK + t * 8;
             const row_input &source = row == 0 ? x[0] : x[1];
             float v[8], y[8];
-            if (k0 + 8 <= width && source.floats) {
-                const float4 low = load_shared_data((const float4 *)(source.floats + k0));
-                const float4 high = load_shared_data((const float4 *)(source.floats + k0 + 4));
-                v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
-                v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
+            // Rows and gains are padded to whole chunks.
+            if (source.floats) {
+                const float4 a = load_shared_data((const float4 *)(source.floats + k0));
+                const float4 b = load_shared_data((const float4 *)(source.floats + k0 + 4));
+                v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+            } else {
+                const uint4 h = *(const uint4 *)(source.halves + k0);
+                const unsigned words[4] = {h.x, h.y, h.z, h.w};
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    v[2 * i] = float_from_bf16((half_bits)(words[i] & 0xffff));
+                    v[2 * i + 1] = float_from_bf16((half_bits)(words[i] >> 16));
+                }
+            }
+            if (gain) {
+                const float4 a = *(const float4 *)(gain + k0), b = *(const float4 *)(gain + k0 + 4);
+                const float factor[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll
+                for (int i = 0; i < 8; i++) y[i] = v[i] * factor[i];
             } else {
 #pragma unroll
-                for (int i = 0; i < 8; i++) v[i] = k0 + i < width ? input_value(source, k0 + i) : 0.0f;
+                for (int i = 0; i < 8; i++) y[i] = v[i];
             }
-#pragma unroll
-            for (int i = 0; i < 8; i++) y[i] = gain && k0 + i < width ? v[i] * gain[k0 + i] : v[i];
             squares[item] = sum_of_squares(v);
             keep(item, y);
         }
@@ -176,8 +210,8 @@ struct step_block {
         if (lane < rows) {
             float sum = 0;
             for (int c = 0; c < end - begin; c++) {
-                const float *s = squares + (c * rows + lane) * 4;
-                sum += (s[0] + s[1]) + (s[2] + s[3]);
+                const float4 q = *(const float4 *)(squares + ((c << shift) + lane) * 4);
+                sum += (q.x + q.y) + (q.z + q.w);
             }
             run_sums[lane * MK_WARPS + warp] = sum;
         }
@@ -185,24 +219,29 @@ struct step_block {
 
     // This warp's run of rows that are split already.
     DEVICE_MEMBER void load_halves(const half_bits *high, const half_bits *low, int ld, int rows, int chunks) {
+        const int shift = rows - 1;
         int begin, end;
         run_of(chunks, begin, end);
+#pragma unroll 1
         for (int item = threadIdx.x & 31; item < (end - begin) * rows * 4; item += 32) {
-            const int c = item / (rows * 4), row = item / 4 % rows, t = item & 3;
-            const long long at = (long long)row * ld + (begin + c) * MK_CHUNK + t * 8;
-            activations[item * 2] = load_shared_data((const uint4 *)(high + at));
-            activations[item * 2 + 1] = load_shared_data((const uint4 *)(low + at));
+            const int c = item >> (2 + shift), row = (item >> 2) & shift, t = item & 3;
+            const int at = row * ld + (begin + c) * MK_CHUNK + t * 8;
+            const uint4 a = load_shared_data((const uint4 *)(high + at));
+            const uint4 b = load_shared_data((const uint4 *)(low + at));
+            activations[item * 2] = a;
+            activations[item * 2 + 1] = b;
         }
         __syncwarp();
     }
 
     // This warp's run of the attention's output, summed over pages.
     DEVICE_MEMBER void load_attention(const mk_step_arguments &p, int pages, int rows, int chunks) {
-        const int dim = p.stack.cache.dim;
+        const int dim = p.stack.cache.dim, shift = rows - 1;
         int begin, end;
         run_of(chunks, begin, end);
+#pragma unroll 1
         for (int item = threadIdx.x & 31; item < (end - begin) * rows * 4; item += 32) {
-            const int c = item / (rows * 4), row = item / 4 % rows, t = item & 3;
+            const int c = item >> (2 + shift), row = (item >> 2) & shift, t = item & 3;
             const int k = (begin + c) * MK_CHUNK + t * 8;
             float v[8];
 #pragma unroll
@@ -218,51 +257,99 @@ struct step_block {
         __syncwarp();
     }
 
-    // Takes this layer's weights from the ring and hands each pair of sums to `finish(row, n, v0, v1)`.
-    template <class Finish>
-    DEVICE_MEMBER void product(int tiles, int chunks, int rows, Finish finish) {
+    // What becomes of two neighbouring sums; `old`: what the residual stream holds there.
+    DEVICE_MEMBER void finish(
+        const mk_step_arguments &p, int kind, int row, int n, float v0, float v1, float2 old, float *logits) {
+        const mk_stack &s = p.stack;
+        const int ld = s.chunks * MK_CHUNK;
+        if (kind == MK_QKV || kind == MK_GATE_UP || kind == MK_HEAD) {
+            const float scale = inverse_rms(run_sums + row * MK_WARPS, s.width, s.epsilon);
+            v0 *= scale;
+            v1 *= scale;
+        }
+        if (kind == MK_QKV) {
+            *(float2 *)((float *)p.qkv + row * p.ld_qkv + n) = make_float2(v0, v1);
+        } else if (kind == MK_OUTPUT || kind == MK_DOWN) {
+            *(float2 *)((float *)p.x + row * ld + n) = make_float2(v0 + old.x, v1 + old.y);
+        } else if (kind == MK_GATE_UP) {
+            half_bits high, low;
+            split_half<MK_BF16>(silu(v0) * v1, high, low);
+            ((half_bits *)p.inner)[row * p.ld_inner + n / 2] = high;
+            ((half_bits *)p.inner_low)[row * p.ld_inner + n / 2] = low;
+        } else if (kind == MK_HEAD) {
+            *(float2 *)(logits + n) = make_float2(v0, v1);
+        } else {
+            const float *bias = (const float *)p.projection_bias + n;
+            *(float2 *)((float *)p.x + row * ld + n) = make_float2(v0 + bias[0], v1 + bias[1]);
+        }
+    }
+
+    DEVICE_MEMBER float2 old_values(const row_input &source, int n) {
+        if (source.floats) {
+            return make_float2(load_shared_data(source.floats + n), load_shared_data(source.floats + n + 1));
+        }
+        return make_float2(float_from_bf16(source.halves[n]), float_from_bf16(source.halves[n + 1]));
+    }
+
+    // Takes an operation's weights from the ring and finishes its sums.
+    DEVICE_MEMBER void product(
+        const mk_step_arguments &p, int kind, int tiles, int chunks, int rows, const row_input (&x)[MK_STEP_ROWS],
+        float *logits) {
         const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-        const int grid = gridDim.x, block = blockIdx.x;
-        const int own = block < tiles ? (tiles - block + grid - 1) / grid : 0;
+        const int grid = gridDim.x, block = blockIdx.x, shift = rows - 1;
+        const int own = stream.own_tiles(tiles);
         const uint4 zero = make_uint4(0, 0, 0, 0);
         int begin, end;
         run_of(chunks, begin, end);
+#pragma unroll 1
         for (int gather = 0; gather < own; gather += MK_GATHER) {
             const int gathered = min(MK_GATHER, own - gather);
+            // This thread's sums, and what they are added to.
+            const int i = threadIdx.x >> (2 + shift), place = threadIdx.x & (4 * rows - 1), row = place >> 2;
+            const int n = (block + (gather + i) * grid) * MK_TILE + (place & 3) * 2;
+            float2 old = make_float2(0, 0);
+            if ((kind == MK_OUTPUT || kind == MK_DOWN) && i < gathered) old = old_values(row == 0 ? x[0] : x[1], n);
+#pragma unroll 1
             for (int first = 0; first < gathered; first += MK_BATCH) {
+                const int batch = min(MK_BATCH, gathered - first);
                 float sums[MK_BATCH][4];
 #pragma unroll
-                for (int i = 0; i < MK_BATCH; i++)
+                for (int j = 0; j < MK_BATCH; j++)
 #pragma unroll
-                    for (int k = 0; k < 4; k++) sums[i][k] = 0;
+                    for (int k = 0; k < 4; k++) sums[j][k] = 0;
+#pragma unroll 1
                 for (int c = 0; c < end - begin; c++) {
-                    const uint4 *a = activations + ((c * rows + g) * 4 + t) * 2;
+                    const uint4 *a = activations + (((c << shift) + g) * 4 + t) * 2;
                     const uint4 a0 = g < rows ? a[0] : zero, a1 = g < rows ? a[1] : zero;
+                    copy_async_wait<MK_RING - MK_BATCH>();
+                    uint4 b[MK_BATCH];
 #pragma unroll
-                    for (int i = 0; i < MK_BATCH; i++) {
-                        if (first + i < gathered) {
-                            copy_async_wait<MK_RING - 1>();
-                            const uint4 b = *(const uint4 *)(stream.ring + taken * 512 + lane * 16);
-                            multiply<MK_BF16>(sums[i], a0.x, a1.x, a0.y, a1.y, b.x, b.y);
-                            multiply<MK_BF16>(sums[i], a0.z, a1.z, a0.w, a1.w, b.z, b.w);
-                            stream.issue();
-                            taken = taken + 1 == MK_RING ? 0 : taken + 1;
-                        }
+                    for (int j = 0; j < MK_BATCH; j++) {
+                        const int slot = taken + j < MK_RING ? taken + j : taken + j - MK_RING;
+                        b[j] = j < batch ? *(const uint4 *)(stream.ring + slot * 512 + lane * 16) : zero;
                     }
+#pragma unroll
+                    for (int j = 0; j < MK_BATCH; j++)
+                        multiply<MK_BF16>(sums[j], a0.x, a1.x, a0.y, a1.y, b[j].x, b[j].y);
+#pragma unroll
+                    for (int j = 0; j < MK_BATCH; j++)
+                        multiply<MK_BF16>(sums[j], a0.z, a1.z, a0.w, a1.w, b[j].z, b[j].w);
+                    taken = taken + batch < MK_RING ? taken + batch : taken + batch - MK_RING;
+#pragma unroll 1
+                    for (int j = 0; j < batch; j++) stream.issue();
                 }
                 if (g < rows) {
 #pragma unroll
-                    for (int i = 0; i < MK_BATCH; i++) {
-                        if (first + i < gathered) {
-                            float2 *to = (float2 *)partial + ((first + i) * MK_WARPS + warp) * rows * 4 + lane;
-                            *to = make_float2(sums[i][0] + sums[i][2], sums[i][1] + sums[i][3]);
+                    for (int j = 0; j < MK_BATCH; j++) {
+                        if (j < batch) {
+                            float2 *to = (float2 *)partial + ((first + j) * MK_WARPS + warp) * rows * 4 + lane;
+                            *to = make_float2(sums[j][0] + sums[j][2], sums[j][1] + sums[j][3]);
                         }
                     }
                 }
             }
             __syncthreads();
-            for (int item = threadIdx.x; item < gathered * rows * 4; item += MK_THREADS) {
-                const int i = item / (rows * 4), place = item - i * rows * 4;
+            if (i < gathered) {
                 float v0 = 0, v1 = 0;
 #pragma unroll
                 for (int w = 0; w < MK_WARPS; w++) {
@@ -270,135 +357,119 @@ struct step_block {
                     v0 += v.x;
                     v1 += v.y;
                 }
-                finish(place >> 2, (block + (gather + i) * grid) * MK_TILE + (place & 3) * 2, v0, v1);
+                finish(p, kind, row, n, v0, v1, old, logits);
             }
             if (gather + MK_GATHER < own) __syncthreads();
         }
     }
 
     DEVICE_MEMBER void prefetch(const float *p, int count) {
-        if (!p) return;
         for (int i = threadIdx.x * 32; i < count; i += MK_THREADS * 32) prefetch_l2(p + i);
     }
 
     // Queries, keys and values of the rows → partial sums of attention. Blocks take (key head, page).
-    DEVICE_MEMBER void attend(
-        const mk_step_arguments &p, const mk_layer_entry &layer, const mk_cache &cache, int slot, int position,
-        int rows) {
+    DEVICE_MEMBER void attend(const mk_step_arguments &p, const mk_cache &cache, int slot, int position, int rows) {
         const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
         const int dim = cache.dim, kv = cache.kv_heads, heads = p.stack.heads, group = heads / kv;
         const int pages = (position + rows - 1) / MK_PAGE + 1;
-        const int area = group * (3 * dim + MK_PAGE + 2);
         const float *qkv = (const float *)p.qkv, *frequencies = (const float *)p.stack.frequencies;
+        const float *gains = (const float *)p.stack.head_gains + cache.layer * 2 * dim;
+        float *fresh_keys = attention + rows * group * dim, *fresh_values = fresh_keys + rows * dim;
+        float *work = fresh_values + rows * dim;
+#pragma unroll 1
         for (int item = blockIdx.x; item < kv * pages; item += gridDim.x) {
             const int head = item % kv, page = item / kv;
             float *keys = page_keys(cache, cache_page(cache, slot, page), head);
             float *values = keys + value_offset(cache);
+            // The rows' own positions end the sequence: they are all that is fresh.
+            const int fresh_from = max(0, position - page * MK_PAGE);
+#pragma unroll 1
             for (int job = warp; job < rows * (group + 2); job += MK_WARPS) {
                 const int row = job / (group + 2), part = job - row * (group + 2), at = position + row;
-                const float *source = qkv + (long long)row * p.ld_qkv;
-                if (part < group) {
+                const float *source = qkv + row * p.ld_qkv;
+                const bool is_query = part < group;
+                if (!is_query && at / MK_PAGE != page) continue;
+                float *fresh = (part == group ? fresh_keys : fresh_values)
+                    + (at - page * MK_PAGE - fresh_from) * dim;
+                if (part <= group) {
                     norm_rope(
-                        source + (head * group + part) * dim, attention + row * area + part * dim, dim,
-                        (const float *)layer.query_norm, p.stack.epsilon, frequencies, at);
-                } else if (at / MK_PAGE == page) {
-                    if (part == group) {
-                        norm_rope(
-                            source + (heads + head) * dim, keys + (at % MK_PAGE) * dim, dim,
-                            (const float *)layer.key_norm, p.stack.epsilon, frequencies, at);
-                    } else {
-                        for (int d = lane; d < dim; d += 32)
-                            values[(at % MK_PAGE) * dim + d] = load_shared_data(source + (heads + kv + head) * dim + d);
+                        source + (is_query ? head * group + part : heads + head) * dim,
+                        is_query ? attention + (row * group + part) * dim : fresh,
+                        is_query ? 0 : keys + (at % MK_PAGE) * dim, dim, gains + (is_query ? 0 : dim), p.stack.epsilon,
+                        frequencies, at);
+                } else {
+                    for (int d = lane; d < dim; d += 32) {
+                        const float v = load_shared_data(source + (heads + kv + head) * dim + d);
+                        values[(at % MK_PAGE) * dim + d] = v;
+                        fresh[d] = v;
                     }
                 }
             }
-            __syncthreads();
+#pragma unroll 1
             for (int row = 0; row < rows; row++) {
                 const int last = min(MK_PAGE - 1, position + row - page * MK_PAGE);
                 if (last >= 0) {
                     float *out = (float *)p.partials
                         + ((long long)(row * heads + head * group) * p.pages + page) * (dim + 2);
                     attend_page(
-                        attention + row * area, keys, values, group, dim, 0, last, out, p.pages * (dim + 2));
+                        attention + row * group * dim, work, keys, values, fresh_keys, fresh_values, fresh_from, group,
+                        dim, 0, last, out, p.pages * (dim + 2));
                 }
             }
             __syncthreads();
         }
     }
 
-    // All layers; leaves the residual stream in p.x.
-    DEVICE_MEMBER void layers(
-        const mk_step_arguments &p, row_input (&x)[MK_STEP_ROWS], int slot, int position, int rows) {
+    // One operation of the schedule: `index` counts from 0 over the layers, four each, and ends with the head; -1 is
+    // the projection in front.
+    DEVICE_MEMBER void operation(
+        const mk_step_arguments &p, int index, row_input (&x)[MK_STEP_ROWS], int slot, int position, int &rows,
+        float *logits, float *hidden) {
         const mk_stack &s = p.stack;
-        float *residual = (float *)p.x;
-        const int ld = s.chunks * MK_CHUNK;
+        const int ld = s.chunks * MK_CHUNK, layer = index >> 2;
+        const bool is_head = index == 4 * s.layer_count;
+        const int kind = index < 0 ? MK_PROJECT : is_head ? MK_HEAD : index & 3;
+        const float *gains = (const float *)s.gains;
         mk_cache cache = s.cache;
-        const int query_chunks = ceiling(s.heads * cache.dim, MK_CHUNK);
-        const int wide = s.heads * cache.dim + 2 * cache.kv_heads * cache.dim;
-        for (int index = 0; index < s.layer_count; index++) {
-            const mk_layer_entry layer = ((const mk_layer_entry *)s.layers)[index];
-            cache.layer = index;
-            prefetch((const float *)layer.query_norm, cache.dim);
-            prefetch((const float *)layer.key_norm, cache.dim);
-            load_rows(x, rows, s.width, s.chunks, (const float *)layer.input_gain);
-            product(ceiling(wide, MK_TILE), s.chunks, rows, [&](int row, int n, float v0, float v1) {
-                const float scale = inverse_rms(run_sums + row * MK_WARPS, s.width, s.epsilon);
-                *(float2 *)((float *)p.qkv + (long long)row * p.ld_qkv + n) = make_float2(v0 * scale, v1 * scale);
-            });
-            grid_barrier();
-            prefetch((const float *)layer.post_gain, s.width);
-            attend(p, layer, cache, slot, position, rows);
-            grid_barrier();
-            load_attention(p, (position + rows - 1) / MK_PAGE + 1, rows, query_chunks);
-            product(s.chunks * (MK_CHUNK / MK_TILE), query_chunks, rows, [&](int row, int n, float v0, float v1) {
-                const row_input &source = row == 0 ? x[0] : x[1];
-                const float r0 = n < s.width ? input_value(source, n) : 0.0f;
-                const float r1 = n + 1 < s.width ? input_value(source, n + 1) : 0.0f;
-                *(float2 *)(residual + row * ld + n) = make_float2(v0 + r0, v1 + r1);
-            });
-#pragma unroll
-            for (int row = 0; row < MK_STEP_ROWS; row++) x[row].floats = residual + row * ld;
-            grid_barrier();
-            const bool is_last = index + 1 == s.layer_count;
-            prefetch(
-                (const float *)(is_last ? s.final_gain : ((const mk_layer_entry *)s.layers)[index + 1].input_gain),
-                s.width);
-            load_rows(x, rows, s.width, s.chunks, (const float *)layer.post_gain);
-            product(s.intermediate_chunks * (2 * MK_CHUNK / MK_TILE), s.chunks, rows,
-                [&](int row, int n, float v0, float v1) {
-                    const float scale = inverse_rms(run_sums + row * MK_WARPS, s.width, s.epsilon);
-                    half_bits high, low;
-                    split_half<MK_BF16>(silu(v0 * scale) * (v1 * scale), high, low);
-                    ((half_bits *)p.inner)[(long long)row * p.ld_inner + n / 2] = high;
-                    ((half_bits *)p.inner_low)[(long long)row * p.ld_inner + n / 2] = low;
-                });
-            grid_barrier();
-            load_halves((const half_bits *)p.inner, (const half_bits *)p.inner_low, p.ld_inner, rows,
-                s.intermediate_chunks);
-            product(s.chunks * (MK_CHUNK / MK_TILE), s.intermediate_chunks, rows,
-                [&](int row, int n, float v0, float v1) {
-                    float *to = residual + row * ld + n;
-                    *(float2 *)to = make_float2(v0 + load_shared_data(to), v1 + load_shared_data(to + 1));
-                });
-            grid_barrier();
+        cache.layer = layer;
+        int chunks = s.chunks, tiles = s.chunks * (MK_CHUNK / MK_TILE);
+        if (kind == MK_OUTPUT) {
+            chunks = ceiling(s.heads * cache.dim, MK_CHUNK);
+            load_attention(p, (position + rows - 1) / MK_PAGE + 1, rows, chunks);
+        } else if (kind == MK_DOWN) {
+            chunks = s.intermediate_chunks;
+            load_halves((const half_bits *)p.inner, (const half_bits *)p.inner_low, p.ld_inner, rows, chunks);
+        } else {
+            if (kind == MK_HEAD && rows == 2) {
+                // Position 0 only feeds the caches.
+                x[0] = x[1];
+                rows = 1;
+            }
+            const float *gain = kind == MK_PROJECT ? 0 : gains + (layer * 2 + (kind == MK_GATE_UP)) * ld;
+            if (kind == MK_PROJECT) chunks = p.talker_chunks;
+            if (kind == MK_QKV) tiles = ceiling((s.heads + 2 * cache.kv_heads) * cache.dim, MK_TILE);
+            if (kind == MK_GATE_UP) tiles = s.intermediate_chunks * (2 * MK_CHUNK / MK_TILE);
+            if (kind == MK_HEAD) tiles = ceiling(p.head_outputs, MK_CHUNK) * (MK_CHUNK / MK_TILE);
+            load_rows(x, rows, chunks, gain);
         }
-    }
-
-    // Final norm and head of one row.
-    DEVICE_MEMBER void head(const mk_step_arguments &p, row_input row, int vocabulary, float *logits, float *hidden) {
-        const mk_stack &s = p.stack;
-        row_input x[MK_STEP_ROWS] = {row, row};
-        load_rows(x, 1, s.width, s.chunks, (const float *)s.final_gain);
-        product(ceiling(vocabulary, MK_CHUNK) * (MK_CHUNK / MK_TILE), s.chunks, 1, [&](int, int n, float v0, float v1) {
-            const float scale = inverse_rms(run_sums, s.width, s.epsilon);
-            if (n < vocabulary) logits[n] = v0 * scale;
-            if (n + 1 < vocabulary) logits[n + 1] = v1 * scale;
-        });
-        if (hidden && blockIdx.x == gridDim.x - 1) {
+        if (kind == MK_QKV) prefetch((const float *)s.head_gains + layer * 2 * cache.dim, 2 * cache.dim);
+        if (kind == MK_OUTPUT || kind == MK_GATE_UP)
+            prefetch(gains + (layer * 2 + (kind == MK_OUTPUT ? 1 : 2)) * ld, ld);
+        product(p, kind, tiles, chunks, rows, x, logits);
+        if (kind == MK_HEAD && hidden && blockIdx.x == gridDim.x - 1) {
             __syncthreads();
             const float scale = inverse_rms(run_sums, s.width, s.epsilon);
             for (int k = threadIdx.x; k < s.width; k += MK_THREADS)
-                hidden[k] = input_value(row, k) * ((const float *)s.final_gain)[k] * scale;
+                hidden[k] = load_shared_data(x[0].floats + k) * gains[layer * 2 * ld + k] * scale;
+        }
+        if (kind == MK_OUTPUT || kind == MK_PROJECT) {
+            x[0].floats = (const float *)p.x;
+            x[1].floats = (const float *)p.x + ld;
+        }
+        grid_barrier();
+        if (kind == MK_QKV) {
+            attend(p, cache, slot, position, rows);
+            grid_barrier();
         }
     }
 };
@@ -417,10 +488,12 @@ KERNEL talker_step(const mk_step_arguments p) {
     row_input x[MK_STEP_ROWS];
     x[0].floats = x[1].floats = (const float *)p.x;
     x[0].halves = x[1].halves = 0;
-    block.layers(p, x, session.slot, session.position, 1);
-    block.head(
-        p, x[0], p.talker_vocabulary, (float *)p.logits + (long long)session.slot * p.ld_logits,
-        (float *)p.hidden + (long long)session.slot * p.ld_hidden);
+    int rows = 1;
+    float *logits = (float *)p.logits + (long long)session.slot * p.ld_logits;
+    float *hidden = (float *)p.hidden + (long long)session.slot * p.ld_hidden;
+#pragma unroll 1
+    for (int index = 0; index <= 4 * p.stack.layer_count; index++)
+        block.operation(p, index, x, session.slot, session.position, rows, logits, hidden);
 }
 
 // One frame of one session: code 0 from the talker's logits, then the other codes, one pass each. Every block chooses
@@ -432,51 +505,36 @@ KERNEL predictor_frame(const mk_step_arguments p) {
     mk_sample_arguments rule = {};
     rule.groups = p.groups;
     rule.forced = p.forced;
-    rule.vocabulary = p.talker_vocabulary;
     rule.speakable = p.speakable;
     rule.eos = p.eos;
     rule.seen = p.seen;
-    rule.codebook = 0;
-    const int code0 =
-        choose(rule, session, 0, (const float *)p.logits + (long long)session.slot * p.ld_logits, block.words);
-    rule.vocabulary = p.vocabulary;
     int *codes = (int *)p.codes + session.slot * p.groups;
-    if (blockIdx.x == 0 && threadIdx.x == 0) codes[0] = code0;
-    int code = code0;
-    const int ld = p.stack.chunks * MK_CHUNK;
-    for (int group = 1; group < p.groups; group++) {
-        const int rows = group == 1 ? 2 : 1, position = group == 1 ? 0 : group;
+    const float *chosen_from = (const float *)p.logits + (long long)session.slot * p.ld_logits;
+    int code0 = 0;
+#pragma unroll 1
+    for (int group = 0; group < p.groups; group++) {
+        // The code of this group, from the talker's logits or the pass before.
+        rule.codebook = group;
+        rule.vocabulary = group == 0 ? p.talker_vocabulary : p.vocabulary;
+        const int code = choose(rule, session, 0, chosen_from, block.words);
+        if (group == 0) code0 = code;
+        if (blockIdx.x == 0 && threadIdx.x == 0) codes[group] = code;
+        if (group + 1 == p.groups) break;
+        // The pass that gives the next group's logits.
+        int rows = group == 0 ? 2 : 1;
+        const int position = group == 0 ? 0 : group + 1;
         row_input x[MK_STEP_ROWS];
         x[0].floats = x[1].floats = 0;
-        x[0].halves = x[1].halves = 0;
-        // In range whatever the talker's vocabulary is: its control ids have rows too.
-        const half_bits *embedding = group == 1
+        const half_bits *embedding = group == 0
             ? (const half_bits *)p.codec_table + (long long)code * p.ld_table
-            : (const half_bits *)p.group_tables + ((long long)(group - 2) * p.vocabulary + code) * p.ld_table;
-        if (group == 1) {
-            x[0].floats = (const float *)p.hidden + (long long)session.slot * p.ld_hidden;
-            x[1].halves = embedding;
-        } else {
-            x[0].halves = embedding;
-        }
-        if (p.has_projection) {
-            block.load_rows(x, rows, p.talker_width, p.talker_chunks, 0);
-            block.product(p.stack.chunks * (MK_CHUNK / MK_TILE), p.talker_chunks, rows,
-                [&](int row, int n, float v0, float v1) {
-                    const float *bias = (const float *)p.projection_bias + n;
-                    *(float2 *)((float *)p.x + row * ld + n) = make_float2(v0 + bias[0], v1 + bias[1]);
-                });
-            x[0].floats = (const float *)p.x;
-            x[1].floats = (const float *)p.x + ld;
-            block.grid_barrier();
-        }
-        block.layers(p, x, 0, position, rows);
-        float *logits = (float *)p.all_logits + (long long)(group - 1) * p.ld_table_logits;
-        block.head(p, x[rows - 1], p.vocabulary, logits, 0);
-        block.grid_barrier();
-        rule.codebook = group;
-        code = choose(rule, session, 0, logits, block.words);
-        if (blockIdx.x == 0 && threadIdx.x == 0) codes[group] = code;
+            : (const half_bits *)p.group_tables + ((long long)(group - 1) * p.vocabulary + code) * p.ld_table;
+        x[0].halves = x[1].halves = embedding;
+        if (group == 0) x[0].floats = (const float *)p.hidden + (long long)session.slot * p.ld_hidden;
+        float *logits = (float *)p.all_logits + (long long)group * p.ld_table_logits;
+#pragma unroll 1
+        for (int index = p.has_projection ? -1 : 0; index <= 4 * p.stack.layer_count; index++)
+            block.operation(p, index, x, 0, position, rows, logits, 0);
+        chosen_from = logits;
     }
     // Only now: until the first barrier, other blocks read it.
     if (blockIdx.x == 0 && threadIdx.x == 0 && p.seen)
