@@ -74,8 +74,18 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
             pipeline.decoderConfiguration.maxHeaderFieldCount = configuration.httpDecoder.maxHeaderFieldCount
             let negotiated = try channel.pipeline.syncOperations.configureUpgradableHTTPServerPipeline(
                 configuration: pipeline)
+            let upgrade = try channel.pipeline.syncOperations.handler(
+                type: NIOTypedHTTPServerUpgradeHandler<Negotiated>.self)
+            try channel.pipeline.syncOperations.addHandler(
+                UpgradeFilter { Self.isHandshake($0) && route($0) != nil }, position: .before(upgrade))
             return Value(channel: channel, negotiated: negotiated)
         }
+    }
+
+    /// Whether the upgrader can take a request.
+    private static func isHandshake(_ head: HTTPRequestHead) -> Bool {
+        head.method == .GET && head.headers[canonicalForm: "Upgrade"].contains { $0.lowercased() == "websocket" }
+            && head.headers["Sec-WebSocket-Key"].count == 1 && head.headers["Sec-WebSocket-Version"] == ["13"]
     }
 
     func handle(value: Value, logger: Logger) async {
@@ -97,5 +107,45 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
         case .webSocket(let channel, let handler):
             await WebSocketConnection.serve(channel, limits: limits, logger: logger, handler: handler)
         }
+    }
+}
+
+/// Takes the wish for an upgrade out of a connection's first request where there will be none.
+///
+/// NIO's upgrade handler drops the head of a request whose upgrade is refused, which would then never be answered; some
+/// HTTP clients ask for `h2c` with every first request. The parser reads nothing after such a request, so the connection
+/// ends with its response, which says so.
+private final class UpgradeFilter: ChannelDuplexHandler, RemovableChannelHandler {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias InboundOut = HTTPServerRequestPart
+    typealias OutboundIn = HTTPServerResponsePart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    private let isWanted: (HTTPRequestHead) -> Bool
+
+    init(isWanted: @escaping (HTTPRequestHead) -> Bool) { self.isWanted = isWanted }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard case .head(var head) = unwrapInboundIn(data) else {
+            context.fireChannelRead(data)
+            return
+        }
+        let isRefused = head.headers.contains(name: "Upgrade") && !isWanted(head)
+        if isRefused {
+            head.headers.remove(name: "Upgrade")
+            head.headers.replaceOrAdd(name: "Connection", value: "close")
+        }
+        context.fireChannelRead(wrapInboundOut(.head(head)))
+        // A refused one stays for its response.
+        if !isRefused { context.pipeline.syncOperations.removeHandler(self, promise: nil) }
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        guard case .head(var head) = unwrapOutboundIn(data) else {
+            context.write(data, promise: promise)
+            return
+        }
+        head.headers.replaceOrAdd(name: "Connection", value: "close")
+        context.write(wrapOutboundOut(.head(head)), promise: promise)
     }
 }

@@ -30,7 +30,9 @@ struct WebSocketRoutes: Sendable {
             }
         default: return nil
         }
-        guard isAllowed(head.headers), isOfOwnOrigin(head.headers) else { return nil }
+        guard isAllowed(head.headers),
+            isOfOwnOrigin(head.headers.first(name: "Origin"), host: head.headers.first(name: "Host"))
+        else { return nil }
         return serve
     }
 
@@ -41,18 +43,17 @@ struct WebSocketRoutes: Sendable {
                 var headers = HTTPFields()
                 headers[.contentType] = "application/json"
                 let error: APIError
-                if request.headers[.upgrade]?.lowercased() == "websocket" {
+                if isOfOwnOrigin(request.headers[.origin], host: request.head.authority) {
+                    headers[.upgrade] = "websocket"
+                    error = APIError(
+                        status: .upgradeRequired, kind: .invalidRequest,
+                        message: "this path speaks WebSocket, version 13: connect to it with ws:// or wss://",
+                        code: "upgrade_required")
+                } else {
                     error = APIError(
                         status: .forbidden, kind: .invalidRequest,
                         message: "a page of another origin may not open a WebSocket here: allow it with --cors-origin",
                         code: "origin_not_allowed")
-                } else {
-                    headers[.upgrade] = "websocket"
-                    headers[.connection] = "upgrade"
-                    error = APIError(
-                        status: .upgradeRequired, kind: .invalidRequest,
-                        message: "this path speaks WebSocket: connect to it with ws:// or wss://",
-                        code: "upgrade_required")
                 }
                 return Response(
                     status: error.status, headers: headers, body: .init(byteBuffer: .init(string: error.json.text)))
@@ -68,12 +69,12 @@ struct WebSocketRoutes: Sendable {
 
     /// Browsers let any page open a WebSocket anywhere, and say whose page it is: only this server's own and those that
     /// may call it anyway come in.
-    private func isOfOwnOrigin(_ headers: HTTPHeaders) -> Bool {
-        guard let origin = headers.first(name: "Origin") else { return true }
+    private func isOfOwnOrigin(_ origin: String?, host: String?) -> Bool {
+        guard let origin else { return true }
         if server.options.corsOrigins.contains(where: { $0 == "*" || $0.lowercased() == origin.lowercased() }) {
             return true
         }
-        guard let host = headers.first(name: "Host"), let scheme = origin.range(of: "://") else { return false }
+        guard let host, let scheme = origin.range(of: "://") else { return false }
         return origin[scheme.upperBound...].lowercased() == host.lowercased()
     }
 

@@ -46,12 +46,4 @@ import Testing
             #expect(try await HTTPClient.shared.execute(request, timeout: .seconds(20)).status == .notModified)
         }
     }
-
-    @Test func anUpgradePathSaysWhatItIs() async throws {
-        try await withSpeechServer { _, port in
-            let request = HTTPClientRequest(url: "http://127.0.0.1:\(port)/v1/audio/speech/stream")
-            let response = try await HTTPClient.shared.execute(request, timeout: .seconds(20))
-            #expect(response.status.code == 426)
-        }
-    }
 }

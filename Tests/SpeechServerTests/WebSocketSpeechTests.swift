@@ -1,3 +1,4 @@
+import AsyncHTTPClient
 import Qwen3TTS
 import SpeechEngine
 import Testing
@@ -249,6 +250,33 @@ import Testing
                     isConnected = false
                 }
                 #expect(isConnected == connects, "\(headers) \(path)")
+            }
+        }
+    }
+
+    /// An upgrade that is not made is answered by HTTP.
+    @Test func refusedUpgradesAreAnswered() async throws {
+        try await withSpeechServer {
+            $0.apiKeys = ["secret"]
+        } _: { _, port in
+            let handshake = [
+                "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            ]
+            let key = ["Authorization": "Bearer secret"]
+            let cases: [(headers: [String: String], path: String, status: Int)] = [
+                (handshake, Self.path, 401),
+                (handshake.merging(key) { $1 }.merging(["Origin": "http://evil.example"]) { $1 }, Self.path, 403),
+                (handshake.merging(key) { $1 }.merging(["Sec-WebSocket-Version": "8"]) { $1 }, Self.path, 426),
+                (key, Self.path, 426), (key, "/v1/text-to-speech/default/stream-input", 426),
+                (["Connection": "Upgrade", "Upgrade": "h2c"], "/health", 200),
+                (handshake, "/health", 200),
+            ]
+            for (headers, path, status) in cases {
+                var request = HTTPClientRequest(url: "http://127.0.0.1:\(port)\(path)")
+                for (name, value) in headers { request.headers.add(name: name, value: value) }
+                let response = try await HTTPClient.shared.execute(request, timeout: .seconds(20))
+                #expect(Int(response.status.code) == status, "\(headers) \(path)")
             }
         }
     }
