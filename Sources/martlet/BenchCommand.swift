@@ -70,8 +70,11 @@ struct BenchCommand: ParsableCommand {
             print()
             print(
                 "frame \(decimal(report.frameMs, 1)) ms, floor \(decimal(report.floorMs, 1)) ms, real-time factor "
-                    + "\(decimal(report.realTimeFactor, 2)); first audio after \(decimal(report.firstAudioMs, 0)) ms; "
-                    + "peak memory \(decimal(Double(report.peakMemoryBytes) / 1e6, 0)) MB")
+                    + "\(decimal(report.realTimeFactor, 2)); peak memory "
+                    + "\(decimal(Double(report.peakMemoryBytes) / 1e6, 0)) MB")
+            print(
+                "first audio after \(decimal(report.firstAudioMs, 0)) ms, \(decimal(report.firstAudioKnownMs, 0)) ms "
+                    + "where the prompt is known")
         }
     }
 }

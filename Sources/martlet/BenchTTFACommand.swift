@@ -6,7 +6,10 @@ import SpeechEngine
 struct BenchTTFACommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ttfa",
-        abstract: "Time the first audio of a text over many runs, and see whether all runs are equal.")
+        abstract: "Time the first audio of a text over many runs, and see whether all runs are equal.",
+        discussion: """
+            Runs after the first find what was read of their prompt before; --warm-up 0 --count 1 times a new prompt.
+            """)
 
     @OptionGroup var options: RunOptions
 
