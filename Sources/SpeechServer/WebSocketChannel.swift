@@ -45,6 +45,8 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
                         guard let handler = route(head) else {
                             throw NIOWebSocketUpgradeError.unsupportedWebSocketTarget
                         }
+                        // What lies unread in between is bounded, so that a slow client is seen as such.
+                        channel.setOption(.socketOption(.so_sndbuf), value: 64 << 10).whenComplete { _ in }
                         return .webSocket(try NIOAsyncChannel(wrappingChannelSynchronously: channel), handler)
                     }
                 })
