@@ -55,7 +55,11 @@ public struct SpeechServer: Service {
         let serving = Task.detached { try await group.run() }
         try await withTaskCancellationHandler {
             try await withGracefulShutdownHandler {
-                try await serving.value
+                do {
+                    try await serving.value
+                } catch let error as IOError {
+                    throw CannotListen(address: "\(options.host):\(options.port)", reason: error.description)
+                }
             } onGracefulShutdown: {
                 Task {
                     await drain()
@@ -67,6 +71,14 @@ public struct SpeechServer: Service {
         } onCancel: {
             serving.cancel()
         }
+    }
+
+    /// The address is taken, or not this machine's.
+    private struct CannotListen: Error, CustomStringConvertible {
+        let address: String
+        let reason: String
+
+        var description: String { "cannot listen on \(address): \(reason); choose another --host or --port" }
     }
 
     /// Seconds that clients get to read what was made for them when the engine has finished.
