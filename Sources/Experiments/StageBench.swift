@@ -114,7 +114,7 @@ public enum StageBench {
     /// What is spoken.
     static let text = "The quick brown fox jumps over the lazy dog while the kettle sings."
 
-    /// Runs the bench: the machine's own speed, the first audio, then frame after frame.
+    /// Runs the bench: the first audio, then frame after frame, then the machine's own speed.
     public static func run(_ model: SpeechModel, options: BenchOptions = BenchOptions()) throws(ExperimentError)
         -> BenchReport
     {
@@ -122,7 +122,6 @@ public enum StageBench {
             throw .badSetting("a bench needs at least one frame and packets of at least one frame")
         }
         let load = loadAverage()
-        let speed = options.machine ?? MachineSpeed.measure(model.compute)
         let costs = try StageCosts(model, packet: options.packet)
         let prepared = try prepare(model, language: "auto")
         let rows = try promptRows(model)
@@ -163,6 +162,9 @@ public enum StageBench {
                 if made > options.warmUp { decoder.append(packetTimes.decoder / Double(options.packet)) }
             }
         }
+        // Before the machine is measured, which takes memory of its own.
+        let memory = peakMemory()
+        let speed = options.machine ?? MachineSpeed.measure(model.compute)
         let stages = [
             StageTiming("talker", seconds: talker, cost: costs.talker, speed: speed),
             StageTiming("predictor", seconds: predictor, cost: costs.codePredictor, speed: speed),
@@ -178,7 +180,7 @@ public enum StageBench {
             prefillRows: rows, firstAudioMs: 1000 * firstAudio, firstAudioKnownMs: 1000 * median(known),
             frameMs: frame,
             floorMs: stages.reduce(0) { $0 + $1.floorMs }, realTimeFactor: frame / 1000 / model.secondsPerFrame,
-            peakMemoryBytes: peakMemory())
+            peakMemoryBytes: memory)
     }
 
     /// Seconds from a new utterance to the samples of its first packet, and the talker's part of its prompt.
