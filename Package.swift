@@ -16,6 +16,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.80.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.24.0"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.24.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.6.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.5.0"),
@@ -54,14 +55,18 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOWebSocket", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ], swiftSettings: strict),
+        .target(name: "CCUDA", exclude: ["kernels"]),
+        .target(name: "CUDABackend", dependencies: ["CCUDA", "Qwen3TTS", "Tensors"], swiftSettings: strict),
         .executableTarget(
             name: "martlet",
             dependencies: [
                 "SpeechEngine", "SpeechServer", "Experiments", "AudioFiles", "ModelHub", "Qwen3TTS", "Tensors",
+                "CUDABackend",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: strict),
         .target(
@@ -74,6 +79,7 @@ let package = Package(
             name: "AudioFilesTests", dependencies: ["AudioFiles"], exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(name: "TextNormalizationTests", dependencies: ["TextNormalization"], swiftSettings: strict),
         .testTarget(name: "Qwen3TTSTests", dependencies: ["Qwen3TTS", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "CUDABackendTests", dependencies: ["CUDABackend"], swiftSettings: strict),
         .testTarget(
             name: "ModelHubTests",
             dependencies: [

@@ -138,18 +138,14 @@ func attach(
     if let drift, drift.codebook >= model.decoder.codeGroups {
         throw .badSetting("there is no codebook \(drift.codebook): the model has 0 to \(model.decoder.codeGroups - 1)")
     }
-    #if MARTLET_LOGIT_TAP
-        let speakable = model.configuration.talker.speakableCodes
-        let end = Int(model.configuration.talker.control.eos)
-        request.logitTap = { frame, codebook, logits in
-            if let drift, drift.frame == frame, drift.codebook == codebook {
-                drift.apply(logits, choices: codebook == 0 ? speakable : logits.count)
-            }
-            recorder?.record(frame: frame, codebook: codebook, logits) { id in
-                codebook > 0 || id < speakable || id == end
-            }
+    let speakable = model.configuration.talker.speakableCodes
+    let end = Int(model.configuration.talker.control.eos)
+    request.logitTap = { frame, codebook, logits in
+        if let drift, drift.frame == frame, drift.codebook == codebook {
+            drift.apply(logits, choices: codebook == 0 ? speakable : logits.count)
         }
-    #else
-        throw .badSetting("this build has no access to logits: it can neither inject drift nor record choices")
-    #endif
+        recorder?.record(frame: frame, codebook: codebook, logits) { id in
+            codebook > 0 || id < speakable || id == end
+        }
+    }
 }

@@ -14,9 +14,7 @@ public struct ParityCheck {
         try check.tokenizer()
         try check.encoders()
         for name in check.goldens.contents.cases.keys.sorted() { try check.utterance(name) }
-        #if MARTLET_STAGE_PROBE
-            try check.sampler()
-        #endif
+        try check.sampler()
         try check.decoder()
         return check.report
     }
@@ -45,9 +43,7 @@ public struct ParityCheck {
             expected += try golden.integers("ref_ids")
         }
         report.compare("\(name): token ids", ids, expected)
-        #if MARTLET_STAGE_PROBE
-            try stages(name, example, golden)
-        #endif
+        try stages(name, example, golden)
         for penalty in ["1.00", "1.05"] {
             var request = try goldens.request(name, example)
             request.sampling.repetitionPenalty = Double(penalty)

@@ -14,6 +14,7 @@ public struct PreparedRequest: Sendable {
     /// Tokenises text that is still to come; nil when the text is complete.
     var openText: IncrementalTokenizer?
     let warnings: [PromptWarning]
+    let logitTap: LogitTap?
 
     /// Most frames that it can have.
     public var maxFrames: Int { rules.maxNewTokens - 1 }
@@ -68,7 +69,8 @@ extension SpeechModel {
             language: request.language, instruction: instruction, layout: layout, configuration: configuration)
         return PreparedRequest(
             seed: request.sampling.seed, rules: rules, voice: voice, clone: clone, language: request.language,
-            instruction: instruction, layout: layout, text: text, openText: openText, warnings: trial.warnings)
+            instruction: instruction, layout: layout, text: text, openText: openText, warnings: trial.warnings,
+            logitTap: request.logitTap)
     }
 
     private func promptVoice(_ request: SpeechRequest) throws(ModelError) -> (PromptVoice, ClonePrompt?) {

@@ -103,6 +103,7 @@ extension SpeechModel {
                     reused: utterance.promptReused, spare: talker.makeCache())
             }
             let scores = UnsafeMutableBufferPointer(start: utterance.logits.pointer, count: utterance.logits.count)
+            utterance.logitTap?(utterance.frames, 0, scores)
             utterance.constraints.apply(scores)
             let token = utterance.sampler.choose(
                 scores, rule: utterance.rules.talker, frame: utterance.frames, codebook: 0)
@@ -127,6 +128,7 @@ extension SpeechModel {
             }
             let others = codePredictor.frames(hidden: hidden, code0: framing.map(\.code0)) { slot, group, logits in
                 let utterance = batch[framing[slot].index]
+                utterance.logitTap?(utterance.frames, group, logits)
                 return utterance.sampler.choose(
                     logits, rule: utterance.rules.codePredictor, frame: utterance.frames, codebook: group)
             }

@@ -11,19 +11,29 @@ import Tensors
 
 /// Sizes of a decoder stack.
 public struct TransformerShape: Sendable, Equatable {
-    let layers: Int
-    let hidden: Int
-    let intermediate: Int
-    let heads: Int
-    let keyValueHeads: Int
-    let headDimension: Int
-    let ropeTheta: Double
-    let normEpsilon: Float
+    /// Decoder layers.
+    public let layers: Int
+    /// Width of the residual stream.
+    public let hidden: Int
+    /// Width of the gated feed-forward layer.
+    public let intermediate: Int
+    /// Query heads.
+    public let heads: Int
+    /// Key and value heads, each shared by `heads / keyValueHeads` query heads.
+    public let keyValueHeads: Int
+    /// Width of a head.
+    public let headDimension: Int
+    /// Base of the rotary frequencies.
+    public let ropeTheta: Double
+    /// Added to the mean square in RMSNorm.
+    public let normEpsilon: Float
     /// Keys that a query sees, itself included; nil for all.
-    let window: Int?
+    public let window: Int?
 
-    var queryWidth: Int { heads * headDimension }
-    var keyWidth: Int { keyValueHeads * headDimension }
+    /// Width of all queries.
+    public var queryWidth: Int { heads * headDimension }
+    /// Width of all keys, and of all values.
+    public var keyWidth: Int { keyValueHeads * headDimension }
 }
 
 /// The pre-norm decoder that the talker, the code predictor and the codec's pre-transformer share

@@ -76,6 +76,11 @@ public struct SamplingOptions: Sendable, Equatable {
     }
 }
 
+/// Sees the raw logits of a code before it is chosen, and may change them: to log the best choices, or to see what a
+/// disturbance does. Called on the thread that drives the model; codebook 0 is the talker's.
+public typealias LogitTap =
+    @Sendable (_ frame: Int, _ codebook: Int, _ logits: UnsafeMutableBufferPointer<Float>) -> Void
+
 /// What to speak and how.
 public struct SpeechRequest: Sendable {
     /// Whose voice.
@@ -102,6 +107,8 @@ public struct SpeechRequest: Sendable {
     public var layout: TextLayout?
     /// How codes are chosen.
     public var sampling = SamplingOptions()
+    /// Sees every code's logits; nil costs nothing.
+    public var logitTap: LogitTap?
     /// Whether spellings of control tokens in the text steer the model.
     public var controlTokens = ControlTokens.plainText
 
@@ -126,6 +133,7 @@ public final class Utterance: @unchecked Sendable {
 
     let rules: GenerationConfiguration
     let sampler: Sampler
+    let logitTap: LogitTap?
     var constraints: TalkerConstraints
     let cache: KVCache
     /// State of the codec decoder.
@@ -159,6 +167,7 @@ public final class Utterance: @unchecked Sendable {
         rules = prepared.rules
         seed = prepared.seed
         sampler = Sampler(seed: seed)
+        logitTap = prepared.logitTap
         constraints = TalkerConstraints(configuration.talker, repetitionPenalty: rules.repetitionPenalty)
         cache = model.talker.makeCache()
         decoderState = model.decoder.makeState()

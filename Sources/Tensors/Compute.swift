@@ -27,10 +27,11 @@ public final class Compute: @unchecked Sendable {
     public let pool: ThreadPool
 
     /// - Parameters:
-    ///   - instructionSet: nil chooses the fastest (or what `MARTLET_ISA` names); one that is not available counts as nil.
+    ///   - instructionSet: nil chooses the fastest (or what `MARTLET_ISA` names); one that is not available counts as nil, a
+    ///     name in `MARTLET_ISA` that is not available as scalar.
     ///   - threads: threads of the pool, the caller included.
     public init(instructionSet: InstructionSet? = nil, threads: Int = ThreadPool.defaultThreadCount) {
-        let table = instructionSet.flatMap { mk_kernels_for($0.tag) } ?? mk_kernels_best()
+        let table = instructionSet.flatMap { mk_kernels_for($0.tag) } ?? mk_kernels_best() ?? mk_kernels_for(MK_SCALAR)
         kernels = table.unsafelyUnwrapped.pointee
         pool = ThreadPool(threads: threads)
     }

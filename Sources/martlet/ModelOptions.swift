@@ -27,6 +27,12 @@ struct ModelOptions: ParsableArguments {
         if let threads, !(1...256).contains(threads) {
             throw ValidationError("--threads is \(threads), expected 1 to 256.")
         }
+        if let name = ProcessInfo.processInfo.environment["MARTLET_ISA"], !name.isEmpty {
+            let known = InstructionSet.allCases.filter(\.isAvailable).map(\.rawValue)
+            guard known.contains(name) else {
+                throw ValidationError("MARTLET_ISA is \(name); this processor has \(known.joined(separator: ", ")).")
+            }
+        }
     }
 
     /// Finds and loads the model.

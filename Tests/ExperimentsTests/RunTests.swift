@@ -63,34 +63,32 @@ import Testing
         #expect(run.samples.count == run.frames * model.samplesPerFrame)
     }
 
-    #if MARTLET_LOGIT_TAP
-        /// The instruments find a disturbance exactly where it was put.
-        @Test(arguments: [(0, 0), (3, 0), (2, 1), (5, 15), (7, 8)])
-        func injectedDriftIsFound(frame: Int, codebook: Int) async throws {
-            let model = try model()
-            try await withFolder { folder in
-                var runs = CodeRuns(text: TextSet.builtInTexts[0])
-                runs.sampling = sampling(frames: 9)
-                runs.count = 2
-                runs.choices = TopChoicesOptions()
-                for suffix in ["", ":tiny"] {
-                    runs.drift = try InjectedDrift("\(frame):\(codebook)\(suffix)")
-                    let report = try await runs.make(SpeechEngine(model: model), folder: folder)
-                    let tags = report.runs.map(\.tag)
-                    let records = try tags.map { try CodeRecord.read(tag: $0, from: folder) }
-                    let codes = try CodesComparison(records, packet: 2)
-                    let choices = try tags.map { try TopChoices.read(from: "\(folder)/topk_\($0).json") }
-                    let difference = choices[0].difference(from: choices[1])
-                    #expect(difference.firstLogit?.frame == frame && difference.firstLogit?.codebook == codebook)
-                    if suffix.isEmpty {
-                        #expect(codes.firstDiffFrame == frame && codes.firstDiffCodebook == codebook)
-                    } else {
-                        #expect(codes.hashUnique == 1)
-                    }
+    /// The instruments find a disturbance exactly where it was put.
+    @Test(arguments: [(0, 0), (3, 0), (2, 1), (5, 15), (7, 8)])
+    func injectedDriftIsFound(frame: Int, codebook: Int) async throws {
+        let model = try model()
+        try await withFolder { folder in
+            var runs = CodeRuns(text: TextSet.builtInTexts[0])
+            runs.sampling = sampling(frames: 9)
+            runs.count = 2
+            runs.choices = TopChoicesOptions()
+            for suffix in ["", ":tiny"] {
+                runs.drift = try InjectedDrift("\(frame):\(codebook)\(suffix)")
+                let report = try await runs.make(SpeechEngine(model: model), folder: folder)
+                let tags = report.runs.map(\.tag)
+                let records = try tags.map { try CodeRecord.read(tag: $0, from: folder) }
+                let codes = try CodesComparison(records, packet: 2)
+                let choices = try tags.map { try TopChoices.read(from: "\(folder)/topk_\($0).json") }
+                let difference = choices[0].difference(from: choices[1])
+                #expect(difference.firstLogit?.frame == frame && difference.firstLogit?.codebook == codebook)
+                if suffix.isEmpty {
+                    #expect(codes.firstDiffFrame == frame && codes.firstDiffCodebook == codebook)
+                } else {
+                    #expect(codes.hashUnique == 1)
                 }
             }
         }
-    #endif
+    }
 
     @Test func regressionAgainstItself() async throws {
         let model = try model()
