@@ -61,9 +61,11 @@ import Testing
         var checked: Set<String> = []
         var failures: [String] = []
         decoder.decode(
-            [.init(
-                state: decoder.makeState(), codes: Array(codes[..<(frames * decoder.codeGroups)]), frames: frames,
-                pcm: pcm.pointer)]
+            [
+                .init(
+                    state: decoder.makeState(), codes: Array(codes[..<(frames * decoder.codeGroups)]), frames: frames,
+                    pcm: pcm.pointer)
+            ]
         ) { stage, values, channels in
             guard let expected = try? golden.array("stage.\(stage)") else { return }
             checked.insert(stage)

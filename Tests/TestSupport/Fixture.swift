@@ -59,15 +59,24 @@ public struct FixtureCases {
     public struct Case: Decodable {
         /// Arguments of the reference's public call.
         public struct Arguments: Decodable {
+            /// What is spoken.
             public let text: String
+            /// `auto` or a language.
             public let language: String
+            /// A named voice.
             public let speaker: String?
+            /// Style, or a description of the voice.
             public let instruct: String?
+            /// Whether the whole text is in the prefill.
             public let non_streaming_mode: Bool?
+            /// What is said in the reference recording.
             public let ref_text: String?
+            /// Whether only the speaker vector is used.
             public let x_vector_only_mode: Bool?
         }
+        /// The reference's public call.
         public let method: String
+        /// Its arguments.
         public let arguments: Arguments
     }
 
