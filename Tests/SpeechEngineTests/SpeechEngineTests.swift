@@ -60,7 +60,10 @@ import Testing
     }
 
     @Test func aDroppedStreamFreesItsPlace() async throws {
-        let engine = SpeechEngine(model: try model())
+        var options = EngineOptions()
+        // It cannot end before it is dropped.
+        options.maxUnreadFrames = 2
+        let engine = SpeechEngine(model: try model(), options: options)
         do {
             let stream = try engine.speak(request(frames: 200))
             for await _ in stream { break }
@@ -79,6 +82,7 @@ import Testing
         let engine = SpeechEngine(model: try model(), options: options)
         let first = try engine.speak(request(frames: 200))
         for await _ in first { break }
+        while engine.statistics.active == 0 { await Task.yield() }
         let second = try engine.speak(request(frames: 2))
         while engine.statistics.queued == 0 { await Task.yield() }
         #expect {

@@ -132,7 +132,7 @@ import Testing
     // MARK: Long sentences
 
     @Test func longSentencesEndAtTheirLastComma() {
-        let clause = Array(repeating: "word", count: 14).joined(separator: " ")
+        let clause = Array(repeating: "word", count: 15).joined(separator: " ")
         let text = "\(clause), \(clause); \(clause) and then \(clause), done."
         #expect(
             joined(events(of: text, size: 3)) == [
