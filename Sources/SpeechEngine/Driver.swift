@@ -26,6 +26,8 @@ struct Driver {
             let now = ContinuousClock.now
             for session in active + waiting { session.takeMessages(now) }
             admit()
+            // Before the first audio is out, so that whoever hears it finds its utterance counted.
+            publish()
             isIdle = !round()
             retire()
             publish()
