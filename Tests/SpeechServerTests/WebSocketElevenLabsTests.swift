@@ -100,7 +100,7 @@ import Testing
                 (Self.path("language_code=tlh"), "english"), (Self.path("seed=x"), "seed"),
             ] {
                 // Seen on a busy machine: the connection ends without the two frames. Not understood yet.
-                try await withKnownIssue("frames right behind the upgrade are lost", isIntermittent: true) {
+                await withKnownIssue("frames right behind the upgrade are lost", isIntermittent: true) {
                     try await WebSocketTestClient.connect(port: port, path: path) { client in
                         let error = try await client.next()?.json
                         #expect(error?["message"]?.string?.contains(word) == true, "\(path)")
