@@ -1,4 +1,5 @@
 import CCUDA
+import Tensors
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -79,13 +80,9 @@ public enum KernelCompiler {
         return code
     }
 
-    /// Where compiled kernels lie: $MARTLET_CACHE, else $XDG_CACHE_HOME/martlet, else ~/.cache/martlet. The name holds
-    /// the architecture, the driver's version and a hash of source and options.
+    /// Where compiled kernels lie in the ``CacheFolder``. The name holds the architecture, the driver's version and a hash
+    /// of source and options.
     public static func cachePath(architecture: String, driverVersion: Int) -> String {
-        let environment = ProcessInfo.processInfo.environment
-        let root =
-            environment["MARTLET_CACHE"] ?? environment["XDG_CACHE_HOME"].map { $0 + "/martlet" }
-            ?? (environment["HOME"] ?? "/tmp") + "/.cache/martlet"
         var hash: (UInt64, UInt64) = (0xcbf2_9ce4_8422_2325, 0x9ae1_6a3b_2f90_404f)
         for byte in (source + options.joined(separator: " ")).utf8 {
             hash.0 = (hash.0 ^ UInt64(byte)) &* 0x100_0000_01b3
@@ -93,7 +90,7 @@ public enum KernelCompiler {
             hash.1 ^= hash.1 >> 29
         }
         let name = [hash.0, hash.1].map { String($0, radix: 16) }.joined(separator: "-")
-        return "\(root)/kernels/\(architecture)-\(driverVersion)-\(name).cubin"
+        return "\(CacheFolder.path)/kernels/\(architecture)-\(driverVersion)-\(name).cubin"
     }
 
     private static func open() throws(CUDAError) -> mk_nvrtc {

@@ -75,7 +75,7 @@ public struct MachineSurvey: Sendable, Codable, Equatable {
                 reason += "; MARTLET_ISA=\(wanted) is not available here"
             }
         }
-        let cache = cacheFolder(environment)
+        let cache = CacheFolder.weights
         let (driver, problem) = findDriver()
         return MachineSurvey(
             processor: processorName(), cores: ThreadPool.defaultThreadCount,
@@ -96,13 +96,6 @@ public struct MachineSurvey: Sendable, Codable, Equatable {
         let text = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
         let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
         return line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * 1024 }
-    }
-
-    /// The folder of the quantised weights, as `QuantizedWeights` chooses it.
-    private static func cacheFolder(_ environment: [String: String]) -> String {
-        if let folder = environment["MARTLET_CACHE"] { return folder + "/weights" }
-        return (environment["XDG_CACHE_HOME"] ?? environment["HOME"].map { $0 + "/.cache" } ?? "/tmp")
-            + "/martlet/weights"
     }
 
     /// Bytes free on the disk of a folder, or of the nearest folder above it that exists.

@@ -20,7 +20,7 @@ enum QuantizedWeights {
     {
         let identity = identity(of: file)
         let names = matrices(in: file)
-        let folder = cacheFolder()
+        let folder = CacheFolder.weights
         let path = "\(folder)/\(identity.hash)-\(format.rawValue).safetensors"
         if let cached = try? SafetensorsFile(path: path), cached.metadata["source"] == identity.description,
             cached.metadata["format"] == "\(format.rawValue).\(version)", names.allSatisfy({ cached[$0] != nil })
@@ -65,15 +65,8 @@ enum QuantizedWeights {
         let path = URL(fileURLWithPath: file.path).resolvingSymlinksInPath().path
         let changed = (try? FileManager.default.attributesOfItem(atPath: path))?[.modificationDate] as? Date
         let description = "\(path) \(file.byteCount) \(changed?.timeIntervalSince1970 ?? 0)"
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for byte in description.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-        return (description, String(hash, radix: 16))
-    }
-
-    private static func cacheFolder() -> String {
-        let environment = ProcessInfo.processInfo.environment
-        if let folder = environment["MARTLET_CACHE"] { return folder + "/weights" }
-        let base = environment["XDG_CACHE_HOME"] ?? (environment["HOME"].map { $0 + "/.cache" } ?? "/tmp")
-        return base + "/martlet/weights"
+        var digest = FNV1a()
+        digest.add(description.utf8)
+        return (description, String(digest.value, radix: 16))
     }
 }

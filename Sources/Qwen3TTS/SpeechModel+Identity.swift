@@ -26,7 +26,7 @@ public enum ModelIdentity {
     /// - Parameter configuration: what `directory`'s configuration files say.
     /// - Throws: ``ModelError/missingFile(path:)`` or ``ModelError/unreadable(path:reason:)``.
     public static func of(directory: String, configuration: Configuration) throws(ModelError) -> String {
-        var digest = Digest()
+        var digest = FNV1a()
         for file in ["config.json", "speech_tokenizer/config.json"] {
             let bytes = try ModelFolder.read(file, in: directory, limit: 4 << 20)
             digest.add(UInt64(bytes.count))
@@ -43,7 +43,7 @@ public enum ModelIdentity {
     /// Samples of a weights file, and bytes of each.
     private static let samples = 256, sampleLength = 64
 
-    private static func addWeights(path: String, to digest: inout Digest) throws(ModelError) {
+    private static func addWeights(path: String, to digest: inout FNV1a) throws(ModelError) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             if errno == ENOENT || errno == ENOTDIR { throw .missingFile(path: path) }
@@ -87,21 +87,5 @@ public enum ModelIdentity {
             done += got
         }
         return bytes
-    }
-
-    /// FNV-1a with 64 bits.
-    private struct Digest {
-        private var state: UInt64 = 0xcbf2_9ce4_8422_2325
-
-        mutating func add(_ bytes: [UInt8]) {
-            for byte in bytes { state = (state ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        }
-
-        mutating func add(_ value: UInt64) { add((0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }) }
-
-        var hexadecimal: String {
-            let digits = String(state, radix: 16)
-            return String(repeating: "0", count: 16 - digits.count) + digits
-        }
     }
 }
