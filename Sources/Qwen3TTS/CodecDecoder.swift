@@ -31,6 +31,13 @@ public final class CodecDecoder: @unchecked Sendable {
         /// Bytes held.
         public var byteCount: Int { histories.reduce(0) { $0 + $1.count * 4 } + cache.byteCount }
 
+        /// A state of its own with the same contents.
+        func copy() -> State {
+            let other = State(histories: histories.map(\.count), shape: cache.shape)
+            other.copy(self)
+            return other
+        }
+
         /// Becomes a copy of another state of the same decoder.
         func copy(_ other: State) {
             for (own, history) in zip(histories, other.histories) {

@@ -13,6 +13,7 @@ public final class KVCache: @unchecked Sendable {
     /// Positions stored so far: the next row gets this position.
     public private(set) var length = 0
 
+    let shape: TransformerShape
     private let layers: Int
     private let heads: Int
     private let dim: Int
@@ -34,6 +35,7 @@ public final class KVCache: @unchecked Sendable {
     }
 
     init(shape: TransformerShape) {
+        self.shape = shape
         layers = shape.layers
         heads = shape.keyValueHeads
         dim = shape.headDimension
@@ -51,6 +53,13 @@ public final class KVCache: @unchecked Sendable {
         blocks = []
         firstBlock = 0
         length = 0
+    }
+
+    /// A cache of its own with the same positions.
+    func copy() -> KVCache {
+        let other = KVCache(shape: shape)
+        other.copy(self, positions: length)
+        return other
     }
 
     /// Becomes a copy of the first `positions` of another cache of the same shape.

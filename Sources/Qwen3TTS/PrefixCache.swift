@@ -37,11 +37,10 @@ final class PrefixCache {
         return best.length
     }
 
-    /// Keeps a prompt that has been read entirely, unless most of it is known already.
-    func keep(_ rows: [PromptRow], clone: ClonePrompt?, cache: KVCache, reused: Int, spare: KVCache) {
+    /// Keeps a prompt that has just been read entirely, unless its beginning was copied from one that is kept.
+    func keep(_ rows: [PromptRow], clone: ClonePrompt?, cache: KVCache, reused: Int) {
         guard rows.count >= Self.minimumRows, reused == 0 else { return }
-        spare.copy(cache, positions: rows.count)
-        prompts.append(Prompt(rows: rows, clone: clone, cache: spare))
+        prompts.append(Prompt(rows: rows, clone: clone, cache: cache.copy()))
         if prompts.count > Self.promptLimit { prompts.removeFirst() }
     }
 
@@ -55,9 +54,8 @@ final class PrefixCache {
     }
 
     /// Keeps the state of a decoder that has heard `codes` and nothing else.
-    func keepReference(_ codes: [Int32], state: CodecDecoder.State, spare: CodecDecoder.State) {
-        spare.copy(state)
-        references.append(Reference(codes: codes, state: spare))
+    func keepReference(_ codes: [Int32], state: CodecDecoder.State) {
+        references.append(Reference(codes: codes, state: state.copy()))
         if references.count > Self.referenceLimit { references.removeFirst() }
     }
 }

@@ -134,7 +134,7 @@ extension SpeechModel {
         }
         utterance.unheardReference = utterance.unheardReference.dropFirst(codes.count)
         if utterance.unheardReference.isEmpty, let clone = utterance.clone {
-            prefixes.keepReference(clone.codes, state: utterance.decoderState, spare: decoder.makeState())
+            prefixes.keepReference(clone.codes, state: utterance.decoderState)
         }
         return true
     }

@@ -100,7 +100,7 @@ extension SpeechModel {
             if utterance.frames == 0 {
                 prefixes.keep(
                     utterance.promptRows, clone: utterance.clone, cache: utterance.cache,
-                    reused: utterance.promptReused, spare: talker.makeCache())
+                    reused: utterance.promptReused)
             }
             let scores = UnsafeMutableBufferPointer(start: utterance.logits.pointer, count: utterance.logits.count)
             utterance.logitTap?(utterance.frames, 0, scores)

@@ -1,9 +1,5 @@
-import Qwen3TTS
-
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#endif
 import Foundation
+import Qwen3TTS
 
 /// The stream is held by its reader; when the reader drops it, the utterance ends.
 struct WeakStream: Sendable {

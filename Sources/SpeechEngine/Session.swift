@@ -15,8 +15,6 @@ final class Session {
     private let model: SpeechModel
     private let options: EngineOptions
     private var script: Script
-    private let seed: UInt64
-    private let maxFrames: Int
     /// Frames of the parts that are done.
     private var earlierFrames = 0
     /// Frames of this part that have been decoded.
@@ -35,8 +33,6 @@ final class Session {
         self.model = model
         self.options = options
         script = arrival.script
-        seed = arrival.firstPart.seed
-        maxFrames = arrival.firstPart.maxFrames
         utterance = model.makeUtterance(arrival.firstPart)
         if case .fixed(let count) = arrival.packets { packetFrames = count } else { packetFrames = 1 }
         detector = makeDetector()
@@ -45,9 +41,6 @@ final class Session {
     private func makeDetector() -> RunawayDetector? {
         options.runaway.map { RunawayDetector($0, groups: model.decoder.codeGroups) }
     }
-
-    /// When the request came.
-    var submitted: ContinuousClock.Instant { arrival.submitted }
 
     /// Whether the listener has heard nothing yet.
     var isSilent: Bool { firstAudio == nil }
@@ -111,7 +104,8 @@ final class Session {
 
     /// After a step: the limit on frames counts over all parts.
     func checkLength() {
-        if earlierFrames > 0, earlierFrames + utterance.frames >= maxFrames { utterance.finish(.length) }
+        guard earlierFrames > 0, earlierFrames + utterance.frames >= arrival.firstPart.maxFrames else { return }
+        utterance.finish(.length)
     }
 
     /// Whether a whole packet is there, or the last part of one.
@@ -143,19 +137,18 @@ final class Session {
                 }
             }
         }
-        let pcm = PCM16.bytes(Array(samples))
-        fingerprint.add(codes: Array(codes))
-        fingerprint.add(pcm: pcm)
+        let first = earlierFrames + frames.lowerBound
+        let packet = SpeechPacket(
+            frames: first..<(earlierFrames + end), codes: Array(codes), samples: Array(samples),
+            pcm: PCM16.bytes(samples))
+        fingerprint.add(codes: packet.codes)
+        fingerprint.add(pcm: packet.pcm)
         countUnderrun(now)
         decodedFrames = end
         if arrival.packets == .growing, lead(now) > Double(2 * packetFrames) * model.secondsPerFrame {
             packetFrames = min(8, packetFrames * 2)
         }
-        let first = earlierFrames + frames.lowerBound
-        arrival.stream.stream?.deliver(
-            .packet(
-                SpeechPacket(
-                    frames: first..<(earlierFrames + end), codes: Array(codes), samples: Array(samples), pcm: pcm)))
+        arrival.stream.stream?.deliver(.packet(packet))
     }
 
     private func countUnderrun(_ now: ContinuousClock.Instant) {
@@ -195,7 +188,7 @@ final class Session {
             .end(
                 SpeechSummary(
                     finishReason: reason, frames: frames, seconds: Double(frames) * model.secondsPerFrame,
-                    seed: seed, fingerprint: fingerprint.fingerprint,
+                    seed: arrival.firstPart.seed, fingerprint: fingerprint.fingerprint,
                     firstAudio: firstAudio.map { ($0 - arrival.submitted) / .seconds(1) },
                     elapsed: (now - arrival.submitted) / .seconds(1), stages: times,
                     underruns: underruns, warnings: utterance.warnings)))
