@@ -232,12 +232,6 @@ final class DeviceCodec {
             }
     }
 
-    /// Bytes of state of one slot.
-    var bytesPerSlot: Int {
-        ring * stack.pageBytes
-            + histories.reduce(0) { $0 + $1.kept * $1.ld * ($1.isFloat ? 4 : $1.low == nil ? 2 : 4) }
-    }
-
     /// Gives a slot the zero state.
     func reset(_ slot: Int) throws(CUDAError) {
         for h in histories {

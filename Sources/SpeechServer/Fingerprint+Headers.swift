@@ -10,7 +10,6 @@ extension HTTPField.Name {
     static let martletPCM = HTTPField.Name("X-Martlet-PCM-SHA256").unsafelyUnwrapped
     static let martletFirstAudio = HTTPField.Name("X-Martlet-First-Audio-Ms").unsafelyUnwrapped
     static let martletRealTimeFactor = HTTPField.Name("X-Martlet-RTF").unsafelyUnwrapped
-    static let martletWarning = HTTPField.Name("X-Martlet-Warning").unsafelyUnwrapped
 }
 
 extension SpeechSummary {

@@ -19,8 +19,6 @@ typedef void *mk_cu_module;
 typedef void *mk_cu_function;
 typedef void *mk_cu_stream;
 typedef void *mk_cu_event;
-typedef void *mk_cu_graph;
-typedef void *mk_cu_graph_exec;
 typedef void *mk_nvrtc_program;
 
 // CUdevice_attribute
@@ -62,7 +60,6 @@ typedef struct {
     mk_cu_result (*device_memory)(size_t *bytes, int device);
     mk_cu_result (*context_retain)(mk_cu_context *context, int device);
     mk_cu_result (*context_release)(int device);
-    mk_cu_result (*context_reset)(int device);
     mk_cu_result (*context_set)(mk_cu_context context);
     mk_cu_result (*memory_info)(size_t *free, size_t *total);
     mk_cu_result (*allocate)(uint64_t *address, size_t bytes);
@@ -73,13 +70,10 @@ typedef struct {
     mk_cu_result (*copy_out_async)(void *to, uint64_t from, size_t bytes, mk_cu_stream stream);
     mk_cu_result (*copy_device_async)(uint64_t to, uint64_t from, size_t bytes, mk_cu_stream stream);
     mk_cu_result (*fill_async)(uint64_t address, unsigned char value, size_t bytes, mk_cu_stream stream);
-    mk_cu_result (*allocate_host)(void **pointer, size_t bytes);
-    mk_cu_result (*release_host)(void *pointer);
     mk_cu_result (*module_load)(mk_cu_module *module, const void *image);
     mk_cu_result (*module_unload)(mk_cu_module module);
     mk_cu_result (*module_function)(mk_cu_function *function, mk_cu_module module, const char *name);
     mk_cu_result (*function_set)(mk_cu_function function, int attribute, int value);
-    mk_cu_result (*function_get)(int *value, int attribute, mk_cu_function function);
     mk_cu_result (*launch)(
         mk_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
         unsigned block_z, unsigned shared_bytes, mk_cu_stream stream, void **parameters, void **extra);
@@ -89,18 +83,11 @@ typedef struct {
     mk_cu_result (*stream_create)(mk_cu_stream *stream, unsigned flags);
     mk_cu_result (*stream_destroy)(mk_cu_stream stream);
     mk_cu_result (*stream_wait)(mk_cu_stream stream);
-    mk_cu_result (*stream_wait_event)(mk_cu_stream stream, mk_cu_event event, unsigned flags);
     mk_cu_result (*event_create)(mk_cu_event *event, unsigned flags);
     mk_cu_result (*event_destroy)(mk_cu_event event);
     mk_cu_result (*event_record)(mk_cu_event event, mk_cu_stream stream);
     mk_cu_result (*event_wait)(mk_cu_event event);
     mk_cu_result (*event_elapsed)(float *milliseconds, mk_cu_event start, mk_cu_event end);
-    mk_cu_result (*capture_begin)(mk_cu_stream stream, int mode);
-    mk_cu_result (*capture_end)(mk_cu_stream stream, mk_cu_graph *graph);
-    mk_cu_result (*graph_instantiate)(mk_cu_graph_exec *executable, mk_cu_graph graph, unsigned long long flags);
-    mk_cu_result (*graph_launch)(mk_cu_graph_exec executable, mk_cu_stream stream);
-    mk_cu_result (*graph_exec_destroy)(mk_cu_graph_exec executable);
-    mk_cu_result (*graph_destroy)(mk_cu_graph graph);
     mk_cu_result (*error_name)(mk_cu_result error, const char **name);
     mk_cu_result (*error_string)(mk_cu_result error, const char **text);
 } mk_cuda_driver;
