@@ -112,11 +112,11 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
     }
 }
 
-/// Takes the wish for an upgrade out of a connection's first request where there will be none.
+/// Takes the wish for an upgrade out of a request where there will be none.
 ///
 /// NIO's upgrade handler drops the head of a request whose upgrade is refused, which would then never be answered; some
-/// HTTP clients ask for `h2c` with every first request. The parser reads nothing after such a request, so the connection
-/// ends with its response, which says so.
+/// HTTP clients ask for `h2c`. The parser reads nothing after such a request, the connection's first or a later one, so
+/// the connection ends with its response, which says so.
 private final class UpgradeFilter: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias InboundOut = HTTPServerRequestPart
@@ -124,6 +124,10 @@ private final class UpgradeFilter: ChannelDuplexHandler, RemovableChannelHandler
     typealias OutboundOut = HTTPServerResponsePart
 
     private let isWanted: (HTTPRequestHead) -> Bool
+    private var isFirst = true
+    /// Requests without such a wish whose responses have not begun.
+    private var waiting = 0
+    private var hasRefused = false
 
     init(isWanted: @escaping (HTTPRequestHead) -> Bool) { self.isWanted = isWanted }
 
@@ -132,22 +136,33 @@ private final class UpgradeFilter: ChannelDuplexHandler, RemovableChannelHandler
             context.fireChannelRead(data)
             return
         }
-        let isRefused = head.headers.contains(name: "Upgrade") && !isWanted(head)
-        if isRefused {
-            head.headers.remove(name: "Upgrade")
-            head.headers.replaceOrAdd(name: "Connection", value: "close")
+        defer { isFirst = false }
+        guard head.headers.contains(name: "Upgrade") else {
+            waiting += 1
+            context.fireChannelRead(data)
+            return
         }
+        if isFirst && isWanted(head) {
+            context.fireChannelRead(data)
+            context.pipeline.syncOperations.removeHandler(self, promise: nil)
+            return
+        }
+        hasRefused = true
+        head.headers.remove(name: "Upgrade")
+        head.headers.replaceOrAdd(name: "Connection", value: "close")
         context.fireChannelRead(wrapInboundOut(.head(head)))
-        // A refused one stays for its response.
-        if !isRefused { context.pipeline.syncOperations.removeHandler(self, promise: nil) }
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        guard case .head(var head) = unwrapOutboundIn(data) else {
+        guard case .head(var head) = unwrapOutboundIn(data), head.status.code >= 200 else {
             context.write(data, promise: promise)
             return
         }
-        head.headers.replaceOrAdd(name: "Connection", value: "close")
+        if waiting > 0 {
+            waiting -= 1
+        } else if hasRefused {
+            head.headers.replaceOrAdd(name: "Connection", value: "close")
+        }
         context.write(wrapOutboundOut(.head(head)), promise: promise)
     }
 }

@@ -28,15 +28,17 @@ struct RawResponse: Sendable {
     func error(_ member: String) throws -> String? { (try json()["error"] as? [String: Any])?[member] as? String }
 }
 
-/// One HTTP/1.1 exchange on a socket of its own.
+/// A socket of its own to the server, for HTTP/1.1 as no library would speak it.
 ///
 /// `@unchecked Sendable`: the descriptor is constant; one caller at a time.
 final class RawConnection: @unchecked Sendable {
     private let descriptor: Int32
+    private let port: Int
     private var buffer: [UInt8] = []
     private var isOpen = true
 
     init(port: Int, receiveBuffer: Int32? = nil) throws {
+        self.port = port
         #if canImport(Glibc)
             descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         #else
@@ -71,11 +73,17 @@ final class RawConnection: @unchecked Sendable {
         }
     }
 
+    /// Sends a request, which ends the connection unless it says otherwise.
     func send(_ method: String, _ path: String, headers: [String: String] = [:], body: [UInt8]? = nil) async {
-        var head = "\(method) \(path) HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        var head = "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\n"
+        if headers["Connection"] == nil { head += "Connection: close\r\n" }
         for (name, value) in headers { head += "\(name): \(value)\r\n" }
         if let body { head += "Content-Length: \(body.count)\r\n" }
-        let bytes = Array((head + "\r\n").utf8) + (body ?? [])
+        await send(Array((head + "\r\n").utf8) + (body ?? []))
+    }
+
+    /// Sends bytes.
+    func send(_ bytes: [UInt8]) async {
         await blocking { [descriptor] in
             var sent = 0
             while sent < bytes.count {
@@ -94,12 +102,18 @@ final class RawConnection: @unchecked Sendable {
         }
     }
 
+    /// Reads so many bytes; nil if the connection ends before.
+    func read(_ count: Int) async -> [UInt8]? { await blocking { self.take(count) } }
+
+    /// Reads the head of a response, which has nothing else; nil if the connection ends before.
+    func head() async -> RawResponse? { await blocking { self.readHead() } }
+
     /// Reads the whole response.
     func response() async -> RawResponse { await blocking { self.readResponse() } }
 
     private func fill() -> Bool {
         var piece = [UInt8](repeating: 0, count: 65_536)
-        let count = read(descriptor, &piece, piece.count)
+        let count = recv(descriptor, &piece, piece.count, 0)
         guard count > 0 else { return false }
         buffer += piece[..<count]
         return true
@@ -132,12 +146,14 @@ final class RawConnection: @unchecked Sendable {
         return nil
     }
 
+    private func readHead() -> RawResponse? {
+        guard let status = line()?.split(separator: " "), status.count > 1, let headers = fields() else { return nil }
+        return RawResponse(status: Int(status[1]) ?? 0, headers: headers)
+    }
+
     private func readResponse() -> RawResponse {
-        var response = RawResponse()
-        guard let status = line()?.split(separator: " "), status.count > 1 else { return response }
-        response.status = Int(status[1]) ?? 0
-        guard let headers = fields() else { return response }
-        response.headers = headers
+        guard var response = readHead() else { return RawResponse() }
+        let headers = response.headers
         if headers["transfer-encoding"]?.lowercased() == "chunked" {
             while let size = line().flatMap({ Int($0, radix: 16) }) {
                 if size == 0 {

@@ -1,8 +1,5 @@
 import Crypto
 import Foundation
-import NIOCore
-import NIOHTTP1
-import NIOPosix
 import NIOWebSocket
 import Qwen3TTS
 import SpeechEngine
@@ -57,8 +54,11 @@ struct UpgradeRefused: Error {}
 
 /// A WebSocket client that sends any frame, right or wrong.
 struct WebSocketTestClient {
-    fileprivate let outbound: NIOAsyncChannelOutboundWriter<WebSocketFrame>
-    fileprivate var frames: NIOAsyncChannelInboundStream<WebSocketFrame>.AsyncIterator
+    static let handshake = [
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    ]
+    private let connection: RawConnection
 
     /// Connects, runs `body`, disconnects.
     /// - Throws: ``UpgradeRefused`` if the server answers otherwise.
@@ -66,36 +66,12 @@ struct WebSocketTestClient {
         port: Int, path: String, headers: [String: String] = [:],
         _ body: (inout WebSocketTestClient) async throws -> Value
     ) async throws -> Value {
-        typealias Frames = NIOAsyncChannel<WebSocketFrame, WebSocketFrame>
-        let upgrade = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .connect(host: "127.0.0.1", port: port) { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let upgrader = NIOTypedWebSocketClientUpgrader<Frames?>(
-                        maxFrameSize: 1 << 20,
-                        upgradePipelineHandler: { channel, _ in
-                            channel.eventLoop.makeCompletedFuture {
-                                try NIOAsyncChannel(wrappingChannelSynchronously: channel)
-                            }
-                        })
-                    var fields = HTTPHeaders([("Host", "127.0.0.1:\(port)"), ("Content-Length", "0")])
-                    for (name, value) in headers { fields.add(name: name, value: value) }
-                    let configuration = NIOUpgradableHTTPClientPipelineConfiguration(
-                        upgradeConfiguration: NIOTypedHTTPClientUpgradeConfiguration(
-                            upgradeRequestHead: HTTPRequestHead(
-                                version: .http1_1, method: .GET, uri: path, headers: fields),
-                            upgraders: [upgrader],
-                            notUpgradingCompletionHandler: { channel in
-                                channel.eventLoop.makeCompletedFuture { nil }
-                            }))
-                    return try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(
-                        configuration: configuration)
-                }
-            }
-        guard let channel = try? await upgrade.get() else { throw UpgradeRefused() }
-        return try await channel.executeThenClose { inbound, outbound in
-            var client = WebSocketTestClient(outbound: outbound, frames: inbound.makeAsyncIterator())
-            return try await body(&client)
-        }
+        let connection = try RawConnection(port: port)
+        defer { connection.close() }
+        await connection.send("GET", path, headers: handshake.merging(headers) { $1 })
+        guard await connection.head()?.status == 101 else { throw UpgradeRefused() }
+        var client = WebSocketTestClient(connection: connection)
+        return try await body(&client)
     }
 
     func send(_ members: [String: JSONValue]) async throws { try await send(text: JSONValue.object(members).text) }
@@ -103,22 +79,40 @@ struct WebSocketTestClient {
     func send(text: String) async throws { try await send(.text, Array(text.utf8)) }
 
     func send(_ opcode: WebSocketOpcode, _ bytes: [UInt8], fin: Bool = true, isMasked: Bool = true) async throws {
-        try await outbound.write(
-            WebSocketFrame(
-                fin: fin, opcode: opcode, maskKey: isMasked ? .random() : nil, data: ByteBuffer(bytes: bytes)))
+        var frame = [(fin ? 0x80 : 0) | UInt8(webSocketOpcode: opcode)]
+        let maskBit: UInt8 = isMasked ? 0x80 : 0
+        switch bytes.count {
+        case ..<126: frame.append(maskBit | UInt8(bytes.count))
+        case ..<65_536: frame += [maskBit | 126, UInt8(bytes.count >> 8), UInt8(bytes.count & 0xff)]
+        default:
+            frame.append(maskBit | 127)
+            frame += (0..<8).map { UInt8(truncatingIfNeeded: bytes.count >> (56 - 8 * $0)) }
+        }
+        if isMasked {
+            let mask: [UInt8] = [0x5a, 0x01, 0xfe, 0x33]
+            frame += mask + bytes.enumerated().map { $1 ^ mask[$0 % 4] }
+        } else {
+            frame += bytes
+        }
+        await connection.send(frame)
     }
 
     /// The next message; nil at the end of the connection.
     mutating func next() async throws -> ReceivedMessage? {
-        while let frame = try await frames.next() {
-            var data = frame.data
-            switch frame.opcode {
-            case .text: return .json(try JSONValue(parsing: data.readableBytesView))
-            case .binary: return .binary(Array(data.readableBytesView))
-            case .pong: return .pong(Array(data.readableBytesView))
+        while let start = await connection.read(2) {
+            var length = Int(start[1])
+            if length > 125 {
+                guard let field = await connection.read(length == 126 ? 2 : 8) else { return nil }
+                length = field.reduce(0) { $0 << 8 | Int($1) }
+            }
+            guard let data = await connection.read(length) else { return nil }
+            switch WebSocketOpcode(encodedWebSocketOpcode: start[0] & 0x0f) {
+            case .text: return .json(try JSONValue(parsing: data))
+            case .binary: return .binary(data)
+            case .pong: return .pong(data)
             case .connectionClose:
-                let code: UInt16 = data.readInteger() ?? 0
-                return .close(code, String(buffer: data))
+                let code = data.prefix(2).reduce(0) { $0 << 8 | UInt16($1) }
+                return .close(code, String(decoding: data.dropFirst(2), as: UTF8.self))
             default: continue
             }
         }
