@@ -12,6 +12,8 @@ public enum FinishReason: String, Sendable, Codable, CaseIterable {
     case cancelled
     /// It took too long.
     case timeout
+    /// The worker process that generated its codes died.
+    case workerLost = "worker_lost"
 }
 
 /// How codes are chosen: the model's own rules unless the caller says otherwise.

@@ -1,3 +1,5 @@
+public import Qwen3TTS
+
 /// How packets are cut from a stream of frames. Their size never changes a byte of the audio.
 public enum PacketPolicy: Sendable, Equatable {
     /// This many frames each.
@@ -14,7 +16,23 @@ public enum SchedulingPolicy: String, Sendable, CaseIterable {
     case arrival
 }
 
-/// Limits of an engine.
+/// How the generation of codes and the decoding of packets share one device.
+///
+/// No mode changes a byte; ``PacketTimes`` shows what each one did. On the CPU both sides compute with one pool of
+/// threads and take it by turns, parallel section by parallel section.
+public enum SyncMode: String, Sendable, CaseIterable {
+    /// Generation goes on while packets are decoded, those of the same utterance included.
+    case none
+    /// Generation waits for every decode call: one thread does one after the other.
+    case sync
+    /// Each packet is waited for by its own utterance; the others are generated on.
+    case event
+    /// Generation goes on during codebooks and pre-transformer and waits for upsampling and convolutions. Needs
+    /// generation in the same process and on the same device; otherwise the engine says why not, and runs as ``none``.
+    case phase
+}
+
+/// Limits of an engine, and the switches of its experiments.
 public struct EngineOptions: Sendable {
     /// Utterances stepped together.
     public var maxBatch = 8
@@ -34,6 +52,24 @@ public struct EngineOptions: Sendable {
     public var admitsByCapacity = true
     /// What counts as a run-away; nil lets the model speak on until its own limit.
     public var runaway: RunawayLimits? = RunawayLimits()
+
+    /// How the decoder remembers what came before a packet. Windowed decoding gives other samples than the incremental
+    /// one, and they depend on the packets.
+    public var decoding = DecoderMode.incremental
+    /// Which parts of the decoder run; with any part left out the audio is silence of the right length.
+    public var decoderStages = DecoderStages.all
+    /// Decodes once every so many packets, whose audio then comes in one packet.
+    public var decodeEvery = 1
+    /// How generation and decoding share the device.
+    public var syncMode = SyncMode.sync
+    /// Packets of an utterance for which generation waits whatever the mode: 0 overlaps at once, 1 once the first packet
+    /// is out.
+    public var prefillPackets = 1
+    /// Generates codes in a process of its own (`martlet worker`); if that dies its utterances end with `workerLost` and
+    /// it is started again.
+    public var workerProcess = false
+    /// The program to run as the worker process; nil is this one.
+    public var workerExecutable: String?
 
     /// The defaults.
     public init() {}

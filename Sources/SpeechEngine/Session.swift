@@ -140,7 +140,7 @@ final class Session {
         let first = earlierFrames + frames.lowerBound
         let packet = SpeechPacket(
             frames: first..<(earlierFrames + end), codes: Array(codes), samples: Array(samples),
-            pcm: PCM16.bytes(samples))
+            pcm: PCM16.bytes(samples), times: PacketTimes())
         fingerprint.add(codes: packet.codes)
         fingerprint.add(pcm: packet.pcm)
         countUnderrun(now)
@@ -191,6 +191,6 @@ final class Session {
                     seed: arrival.firstPart.seed, fingerprint: fingerprint.fingerprint,
                     firstAudio: firstAudio.map { ($0 - arrival.submitted) / .seconds(1) },
                     elapsed: (now - arrival.submitted) / .seconds(1), stages: times,
-                    underruns: underruns, warnings: utterance.warnings)))
+                    underruns: underruns, trace: DecodeTrace(), warnings: utterance.warnings)))
     }
 }

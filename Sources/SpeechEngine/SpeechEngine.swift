@@ -10,6 +10,8 @@ import class Foundation.Thread
 public final class SpeechEngine: Sendable {
     /// The model it speaks with.
     public let model: SpeechModel
+    /// One line for the log about each option that cannot hold, and what holds instead.
+    public let notes: [String] = []
     private let inbox: Inbox
     private let nextID = Atomic<UInt64>(1)
 

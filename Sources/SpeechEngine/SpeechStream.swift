@@ -11,6 +11,42 @@ public struct SpeechPacket: Sendable {
     public let samples: [Float]
     /// The same samples as 16-bit little-endian PCM: the bytes that fingerprints are taken of.
     public let pcm: [UInt8]
+    /// When it was made.
+    public let times: PacketTimes
+}
+
+/// When a packet was generated and decoded, in seconds since its request was submitted.
+public struct PacketTimes: Sendable, Codable, Equatable {
+    /// Begin of the first step that worked on its frames; for the first packet that includes the prompt.
+    public var generationStart = 0.0
+    /// End of the step that made its last frame.
+    public var generationEnd = 0.0
+    /// Begin of the decode call.
+    public var decodeStart = 0.0
+    /// Codebooks and pre-transformer are done, upsampling and convolutions begin.
+    public var convolutionsStart = 0.0
+    /// End of the decode call.
+    public var decodeEnd = 0.0
+
+    /// All zero.
+    public init() {}
+}
+
+/// What decoding did for one utterance.
+public struct DecodeTrace: Sendable, Codable, Equatable {
+    /// Seconds from submission to the first step.
+    public var queueWait = 0.0
+    /// Packets decoded.
+    public var decodeCalls = 0
+    /// Most frames in one of them.
+    public var codesFramesMax = 0
+    /// Samples of all packets.
+    public var pcmSamplesTotal = 0
+    /// Most samples of one packet.
+    public var pcmSamplesMax = 0
+
+    /// All zero.
+    public init() {}
 }
 
 /// What is known when an utterance has ended.
@@ -33,6 +69,8 @@ public struct SpeechSummary: Sendable, Codable, Equatable {
     public let stages: StageTimes
     /// Packets that came after the audio before them would have been played.
     public let underruns: Int
+    /// What decoding did.
+    public let trace: DecodeTrace
     /// Remarks on the request.
     public let warnings: [String]
 
