@@ -26,6 +26,7 @@ let package = Package(
         .target(name: "Tensors", dependencies: ["CKernels"], swiftSettings: strict),
         .target(name: "AudioFiles", swiftSettings: strict),
         .target(name: "TextNormalization", swiftSettings: strict),
+        .target(name: "Settings", swiftSettings: strict),
         .target(name: "Qwen3TTS", dependencies: ["Tensors", "CKernels"], swiftSettings: strict),
         .target(
             name: "ModelHub",
@@ -66,7 +67,7 @@ let package = Package(
             name: "martlet",
             dependencies: [
                 "SpeechEngine", "SpeechServer", "Experiments", "AudioFiles", "ModelHub", "Qwen3TTS", "Tensors",
-                "CUDABackend",
+                "CUDABackend", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: strict),
         .target(
@@ -77,6 +78,7 @@ let package = Package(
         ),
         .testTarget(
             name: "AudioFilesTests", dependencies: ["AudioFiles"], exclude: ["Fixtures"], swiftSettings: strict),
+        .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(name: "TextNormalizationTests", dependencies: ["TextNormalization"], swiftSettings: strict),
         .testTarget(name: "Qwen3TTSTests", dependencies: ["Qwen3TTS", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "CUDABackendTests", dependencies: ["CUDABackend"], swiftSettings: strict),

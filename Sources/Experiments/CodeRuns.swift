@@ -11,6 +11,8 @@ public struct CodeRuns: Sendable {
     public var voice = ExperimentVoice()
     /// How codes are chosen.
     public var sampling = SamplingOptions()
+    /// Whether the seed is as it stands there, or derived from it and the text.
+    public var seedMode = SeedMode.fixed
     /// How often.
     public var count = 1
     /// Codec frames of a packet.
@@ -23,6 +25,8 @@ public struct CodeRuns: Sendable {
     public var drift: InjectedDrift?
     /// The run that is disturbed, counted from 0; nil for the last.
     public var driftRun: Int?
+    /// Settings that the reports name beside what they know themselves.
+    public var settings: [String: String] = [:]
     /// Which steps' best choices are recorded; nil for none.
     public var choices: TopChoicesOptions?
 
@@ -131,7 +135,7 @@ public struct CodeRuns: Sendable {
         for index in -warmUp..<count {
             let isDisturbed = drift != nil && index == driftRun ?? count - 1
             let tag = "\(tagPrefix)_\(index + 1)"
-            var request = try model.experimentRequest(text, voice, sampling: sampling)
+            var request = try model.experimentRequest(text, voice, sampling: sampling, seedMode: seedMode)
             let recorder = choices.map(TopChoicesRecorder.init)
             try attach(isDisturbed ? drift : nil, recorder, to: &request, of: model)
             let run = try await EngineRun.make(engine, request, packet: packet)
@@ -180,7 +184,7 @@ public struct CodeRuns: Sendable {
         all["top_p"] = sampling.topP.map { "\($0)" }
         all["repetition_penalty"] = sampling.repetitionPenalty.map { "\($0)" }
         all["max_new_tokens"] = sampling.maxNewTokens.map { "\($0)" }
-        return all
+        return all.merging(settings) { _, set in set }
     }
 
     /// Seconds of decoding a first packet. The engine is idle then: its only utterance has ended.

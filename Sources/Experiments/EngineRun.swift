@@ -56,7 +56,7 @@ public struct EngineRun: Sendable {
 extension SpeechModel {
     /// The request for a text of an experiment. A Base model, whose voices come from recordings, gets a stand-in.
     public func experimentRequest(
-        _ text: ExperimentText, _ voice: ExperimentVoice, sampling: SamplingOptions
+        _ text: ExperimentText, _ voice: ExperimentVoice, sampling: SamplingOptions, seedMode: SeedMode = .fixed
     ) throws(ExperimentError) -> SpeechRequest {
         var request = SpeechRequest(text: text.text)
         request.sampling = sampling
@@ -69,6 +69,7 @@ extension SpeechModel {
         } else if let speaker = voice.speaker {
             request.voice = .named(speaker)
         }
+        if seedMode == .content { request.sampling.seed = request.contentSeed(sampling.seed) }
         return request
     }
 }

@@ -88,6 +88,8 @@ public struct RunawayLimits: Sendable, Equatable {
     public var silentFrames = 100
     /// Samples below this are silence: -60 dB.
     public var silence: Float = 0.001
+    /// Judges a frame by the root of its mean square instead, which is silence below this.
+    public var silenceRMS: Float?
     /// Frames through which all codes repeat with one period of at most `loopPeriod` frames.
     public var loopFrames = 75
     /// Longest period looked for.

@@ -19,7 +19,10 @@ struct RunawayDetector {
     /// - Parameter textTokens: length of the utterance's text, nil while more may come.
     mutating func add(codes: ArraySlice<Int32>, samples: ArraySlice<Float>, textTokens: Int?) -> Bool {
         frames += 1
-        let isSilent = !samples.contains { abs($0) > limits.silence }
+        let isSilent =
+            limits.silenceRMS.map { level in
+                samples.reduce(0) { $0 + $1 * $1 } < level * level * Float(samples.count)
+            } ?? !samples.contains { abs($0) > limits.silence }
         silentFrames = isSilent ? silentFrames + 1 : 0
 
         var loops = false

@@ -29,9 +29,11 @@ struct BenchTTFACommand: AsyncParsableCommand {
     var json = false
 
     func run() async throws {
-        let model = try options.model.load()
-        let runs = try options.runs(of: model, count: count, tag: nil, warmUp: max(0, warmUp))
-        let report = try await runs.make(SpeechEngine(model: model), folder: dump) { run in
+        let settings = try options.announcedSettings()
+        let model = try options.model.load(settings)
+        let runs = try options.runs(settings, of: model, count: count, tag: nil, warmUp: max(0, warmUp))
+        let folder = dump ?? (settings.isOn(.codeDump) ? settings.text(.codeDumpDirectory) : nil)
+        let report = try await runs.make(settings.engine(model), folder: folder) { run in
             if !json {
                 let first = run.firstAudioMs.map { decimal($0, 1) } ?? "-"
                 print(

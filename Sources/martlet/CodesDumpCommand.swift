@@ -19,8 +19,8 @@ struct CodesDumpCommand: AsyncParsableCommand {
     @Option(help: "Tags are this and the run's number; default: the text's id.")
     var tag: String?
 
-    @Option(name: .shortAndLong, help: "The folder that gets the files.")
-    var output = "codes"
+    @Option(name: .shortAndLong, help: "The folder that gets the files; default: that of --code-dump-dir.")
+    var output: String?
 
     @Option(help: "Where the manifest goes; default: manifest.json in the folder.")
     var manifest: String?
@@ -29,13 +29,15 @@ struct CodesDumpCommand: AsyncParsableCommand {
     var json = false
 
     func run() async throws {
-        let model = try options.model.load()
-        let runs = try options.runs(of: model, count: count, tag: tag, warmUp: 0)
-        let report = try await runs.make(SpeechEngine(model: model), folder: output) { run in
+        let settings = try options.announcedSettings()
+        let model = try options.model.load(settings)
+        let runs = try options.runs(settings, of: model, count: count, tag: tag, warmUp: 0)
+        let folder = output ?? settings.text(.codeDumpDirectory) ?? "codes"
+        let report = try await runs.make(settings.engine(model), folder: folder) { run in
             guard !json else { return }
             print("\(run.tag)  \(run.frames) frames  \(run.hash.prefix(16))  \(decimal(run.totalMs, 0)) ms")
         }
-        try report.write(to: manifest ?? output + "/manifest.json")
+        try report.write(to: manifest ?? folder + "/manifest.json")
         if json {
             try printJSON(report)
         } else {

@@ -1,12 +1,16 @@
 import ArgumentParser
 import AudioFiles
 import Experiments
+import Settings
 
 /// `martlet codes replay`: decodes dumped codes, without generation.
 struct CodesReplayCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "replay", abstract: "Decode a dump packet by packet, without generation, and count what comes.",
-        discussion: "Exits with 1 if a sample is missing.")
+        discussion: """
+            Packets are of --packet-tokens frames, 1 unless set; --decode-mode and --left-context choose how the decoder \
+            remembers. Exits with 1 if a sample is missing.
+            """)
 
     @Argument(help: "A tag in the folder, or the path of a codes_*.safetensors file.")
     var tag: String
@@ -16,14 +20,10 @@ struct CodesReplayCommand: ParsableCommand {
     @Option(name: .shortAndLong, help: "The folder with the dumps.")
     var folder = "codes"
 
-    @Option(help: "Codec frames of a packet.")
-    var packet = 1
+    @OptionGroup(title: "Settings", visibility: .hidden) var options: SettingOptions
 
-    @Option(help: "incremental carries the decoder's state on; windowed decodes anew after some frames of context.")
-    var mode = CodesReplay.Mode.incremental
-
-    @Option(help: "Frames of context of the windowed mode.")
-    var leftContext = 25
+    @Option(help: "incremental or windowed; default: --decode-mode.")
+    var mode: CodesReplay.Mode?
 
     @Option(name: .shortAndLong, help: "Also write the samples as a WAV file.")
     var output: String?
@@ -35,9 +35,12 @@ struct CodesReplayCommand: ParsableCommand {
         let record =
             tag.hasSuffix(".safetensors")
             ? try CodeRecord.read(file: tag, tag: tag) : try CodeRecord.read(tag: tag, from: folder)
-        let model = try self.model.load()
+        let settings = try options.announced(model.flags)
+        let model = try self.model.load(settings)
         let (report, samples) = try CodesReplay.make(
-            model, record, packet: packet, mode: mode, leftContext: leftContext)
+            model, record, packet: settings.integer(.packetTokens) ?? 1,
+            mode: mode ?? (settings.text(.decodeMode) == "windowed" ? .windowed : .incremental),
+            leftContext: settings.integer(.leftContext) ?? 25)
         if let output {
             var writer = try WAVWriter(path: output, sampleRate: model.sampleRate)
             try writer.write(samples)

@@ -22,11 +22,13 @@ struct CodesStreamCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        let model = try options.model.load()
-        let runs = try options.runs(of: model, count: count, tag: nil, warmUp: 0)
-        let request = try model.experimentRequest(runs.text, runs.voice, sampling: runs.sampling)
+        let settings = try options.announcedSettings()
+        let model = try options.model.load(settings)
+        let runs = try options.runs(settings, of: model, count: count, tag: nil, warmUp: 0)
+        let request = try model.experimentRequest(
+            runs.text, runs.voice, sampling: runs.sampling, seedMode: runs.seedMode)
         let results = try (0..<max(1, count)).map { _ in
-            try CodesOnlyRun.make(model, request, packet: options.packet)
+            try CodesOnlyRun.make(model, request, packet: settings.packetTokens)
         }
         if let output { try ExperimentFiles.write(results, to: output) }
         if json {

@@ -10,6 +10,6 @@ struct Martlet: AsyncParsableCommand {
         subcommands: [
             SayCommand.self, ServeCommand.self, CloneCommand.self, CodesCommand.self, PullCommand.self,
             InspectCommand.self, DoctorCommand.self, BenchCommand.self, RegressCommand.self, StressCommand.self,
-            TopKCommand.self, ReplayCommand.self, SelfTestCommand.self, ParityCommand.self,
+            TopKCommand.self, ReplayCommand.self, ConfigCommand.self, SelfTestCommand.self, ParityCommand.self,
         ])
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import ModelHub
 import Qwen3TTS
+import Settings
 import SpeechEngine
 import Tensors
 
@@ -17,8 +18,8 @@ struct ModelOptions: ParsableArguments {
         help: "A model folder, or the name of a pulled model such as Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice.")
     var model: String?
 
-    @Option(help: "Storage of the language model's weights: bf16, q8 or q4.")
-    var weights = WeightFormat.bf16
+    @Option(help: "Storage of the language model's weights: bf16, q8 or q4; default: bf16.")
+    var weights: WeightFormat?
 
     @Option(help: "Threads; default: all processors.")
     var threads: Int?
@@ -35,10 +36,26 @@ struct ModelOptions: ParsableArguments {
         }
     }
 
-    /// Finds and loads the model.
+    /// Finds and loads the model that the flags name.
     func load() throws -> SpeechModel {
         let compute = Compute(threads: threads ?? ThreadPool.defaultThreadCount)
-        return try SpeechModel(directory: directory(), weights: weights, compute: compute)
+        return try SpeechModel(directory: directory(), weights: weights ?? .bf16, compute: compute)
+    }
+
+    /// What the flags say of settings.
+    var flags: [(Setting, String?)] {
+        [(.model, model), (.weights, weights?.rawValue), (.threads, threads.map { "\($0)" })]
+    }
+
+    /// Finds and loads the model that settings name, which hold the flags above.
+    func load(_ settings: Settings) throws -> SpeechModel {
+        let format = settings.text(.weights).flatMap { WeightFormat(rawValue: $0) } ?? .bf16
+        try settings.check(weights: format)
+        let compute = Compute(threads: settings.integer(.threads) ?? ThreadPool.defaultThreadCount)
+        let model = try SpeechModel(
+            directory: ModelLocation.directory(of: settings.text(.model)), weights: format, compute: compute)
+        if settings.isOn(.backendTrace) { printError(settings.backendLine(model)) }
+        return model
     }
 
     /// The folder of the model.
@@ -49,9 +66,6 @@ extension WeightFormat: ExpressibleByArgument {}
 
 /// How codes are chosen.
 struct SamplingArguments: ParsableArguments {
-    @Option(help: "Seed of the random numbers: the same request with the same seed gives the same bytes.")
-    var seed: UInt64 = 0
-
     @Flag(help: "Always take the likeliest code.")
     var greedy = false
 
@@ -70,7 +84,7 @@ struct SamplingArguments: ParsableArguments {
     @Option(help: "End after this much audio.")
     var maxSeconds: Double?
 
-    func options(secondsPerFrame: Double) throws -> SamplingOptions {
+    func options(secondsPerFrame: Double, seed: UInt64) throws -> SamplingOptions {
         var options = SamplingOptions()
         options.seed = seed
         options.greedy = greedy

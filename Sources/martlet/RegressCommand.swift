@@ -1,6 +1,7 @@
 import ArgumentParser
 import Experiments
 import Qwen3TTS
+import Settings
 import SpeechEngine
 
 #if canImport(FoundationEssentials)
@@ -21,6 +22,7 @@ struct RegressCommand: AsyncParsableCommand {
 
     @OptionGroup var model: ModelOptions
     @OptionGroup var sampling: SamplingArguments
+    @OptionGroup(title: "Settings", visibility: .hidden) var options: SettingOptions
 
     @Option(help: "A JSON list of texts with ids; default: the built-in texts_p0_base.")
     var texts: String?
@@ -37,29 +39,32 @@ struct RegressCommand: AsyncParsableCommand {
     @Option(help: "The folder of an earlier run to compare with.")
     var baseline: String?
 
-    @Option(help: "Codec frames of a streamed packet.")
-    var packet = 2
-
     @Option(help: "The most milliseconds to the first audio; 0 judges no time.")
     var ttfaLimit = 350.0
 
     @Flag(help: "Print JSON.")
     var json = false
 
-    func validate() throws {
-        guard (1...1024).contains(packet) else { throw ValidationError("--packet is \(packet), expected 1 to 1024.") }
+    private var flags: [(Setting, String?)] {
+        model.flags + [(.policy, sampling.greedy ? "greedy" : nil)]
     }
 
+    func validate() throws { _ = try options.settings(flags) }
+
     func run() async throws {
-        let model = try model.load()
+        let settings = try options.announced(flags)
+        let model = try model.load(settings)
         var suite = RegressionSuite(texts: try TextSet.texts(texts), voices: try TextSet.voices(voices))
         suite.mode = mode
-        suite.packet = packet
+        suite.packet = settings.integer(.packetTokens) ?? 2
         suite.baseline = baseline
-        suite.sampling = try sampling.options(secondsPerFrame: model.secondsPerFrame)
+        suite.sampling = try sampling.options(
+            secondsPerFrame: model.secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
+        suite.sampling.greedy = settings.text(.policy) == "greedy"
+        suite.seedMode = settings.seedMode
         suite.gates.firstAudioMs = ttfaLimit > 0 ? ttfaLimit : nil
         let name = "run-\(Int(Date().timeIntervalSince1970))"
-        let (summary, folder) = try await suite.run(SpeechEngine(model: model), root: output, name: name) { one in
+        let (summary, folder) = try await suite.run(settings.engine(model), root: output, name: name) { one in
             guard !json else { return }
             let first = one.firstAudioMs.map { "\(decimal($0, 0)) ms" } ?? "-"
             print(

@@ -1,11 +1,14 @@
 import ArgumentParser
 import Experiments
 import Qwen3TTS
+import Settings
+import SpeechEngine
 
 /// What an experiment speaks, again and again.
 struct RunOptions: ParsableArguments {
     @OptionGroup var model: ModelOptions
     @OptionGroup var sampling: SamplingArguments
+    @OptionGroup(title: "Settings", visibility: .hidden) var options: SettingOptions
 
     @Option(help: "Id of the text.")
     var textId = "short_01"
@@ -18,9 +21,6 @@ struct RunOptions: ParsableArguments {
 
     @Option(help: "How to speak.")
     var instruct: String?
-
-    @Option(help: "Codec frames of a packet.")
-    var packet = 4
 
     @Option(help: "Disturb the last run at FRAME[:CODEBOOK][:tiny], to prove that the instruments see it.")
     var injectDrift: String?
@@ -35,9 +35,7 @@ struct RunOptions: ParsableArguments {
     var topkFrames = "0-100"
 
     func validate() throws {
-        guard (1...1024).contains(packet) else {
-            throw ValidationError("--packet is \(packet), expected 1 to 1024.")
-        }
+        _ = try settings()
         if let topkLog, !(1...100).contains(topkLog) {
             throw ValidationError("--topk-log is \(topkLog), expected 1 to 100.")
         }
@@ -55,13 +53,34 @@ struct RunOptions: ParsableArguments {
     /// The text named.
     func text() throws -> ExperimentText { try TextSet.text(textId, in: TextSet.texts(texts)) }
 
+    private var flags: [(Setting, String?)] {
+        model.flags + [(.policy, sampling.greedy ? "greedy" : nil)]
+    }
+
+    /// What is set.
+    func settings() throws -> Settings { try options.settings(flags) }
+
+    /// What is set, after its notes were printed.
+    func announcedSettings() throws -> Settings { try options.announced(flags) }
+
+    /// How codes are chosen.
+    func sampling(_ settings: Settings, secondsPerFrame: Double) throws -> SamplingOptions {
+        var options = try sampling.options(secondsPerFrame: secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
+        options.greedy = settings.text(.policy) == "greedy"
+        return options
+    }
+
     /// A series of runs.
-    func runs(of model: SpeechModel, count: Int, tag: String?, warmUp: Int) throws -> CodeRuns {
+    func runs(
+        _ settings: Settings, of model: SpeechModel, count: Int, tag: String?, warmUp: Int
+    ) throws -> CodeRuns {
         var runs = CodeRuns(text: try text())
         runs.voice = ExperimentVoice(speaker: voice, instruct: instruct)
-        runs.sampling = try sampling.options(secondsPerFrame: model.secondsPerFrame)
+        runs.sampling = try sampling(settings, secondsPerFrame: model.secondsPerFrame)
+        runs.seedMode = settings.seedMode
+        runs.settings = settings.switches
         runs.count = count
-        runs.packet = packet
+        runs.packet = settings.packetTokens
         runs.warmUp = warmUp
         if let tag { runs.tagPrefix = tag }
         runs.drift = try injectDrift.map(InjectedDrift.init)
@@ -71,6 +90,8 @@ struct RunOptions: ParsableArguments {
             options.count = topkLog
             options.frames = try frames()
             runs.choices = options
+        } else {
+            runs.choices = try settings.topChoices()
         }
         return runs
     }

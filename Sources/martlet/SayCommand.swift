@@ -35,6 +35,9 @@ struct SayCommand: AsyncParsableCommand {
     @OptionGroup var model: ModelOptions
     @OptionGroup var sampling: SamplingArguments
 
+    @Option(help: "Seed of the random numbers: the same request with the same seed gives the same bytes.")
+    var seed: UInt64 = 0
+
     @Option(help: "A voice of the model, or a .voice file made by 'martlet clone'.")
     var voice: String?
 
@@ -72,7 +75,7 @@ struct SayCommand: AsyncParsableCommand {
         request.instruction = instruct
         request.layout = layout
         request.controlTokens = controlTokens ? .recognized : .plainText
-        request.sampling = try sampling.options(secondsPerFrame: model.secondsPerFrame)
+        request.sampling = try sampling.options(secondsPerFrame: model.secondsPerFrame, seed: seed)
 
         let toStandardOutput = output == "-" || (output == nil && isatty(STDOUT_FILENO) == 0)
         let path = output ?? "speech.wav"

@@ -23,11 +23,12 @@ struct StressCommand: ParsableCommand {
         var json = false
 
         func run() async throws {
-            let model = try options.model.load()
-            let sampling = try options.sampling.options(secondsPerFrame: model.secondsPerFrame)
+            let settings = try options.announcedSettings()
+            let model = try options.model.load(settings)
+            let sampling = try options.sampling(settings, secondsPerFrame: model.secondsPerFrame)
             let result = try await CancelStress.run(
-                SpeechEngine(model: model), text: options.text(), sampling: sampling, rounds: rounds,
-                packet: options.packet)
+                settings.engine(model), text: options.text(), sampling: sampling, rounds: rounds,
+                packet: settings.packetTokens)
             if json {
                 try printJSON(result)
             } else {

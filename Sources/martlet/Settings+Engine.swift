@@ -1,0 +1,118 @@
+import Experiments
+import Qwen3TTS
+import Settings
+import SpeechEngine
+import SpeechServer
+import Tensors
+
+extension Settings {
+    /// What the engine is started with.
+    func engineOptions() -> EngineOptions {
+        var options = EngineOptions()
+        let context = integer(.leftContext) ?? 25
+        options.decoding = text(.decodeMode) == "windowed" ? .windowed(leftContext: context) : .incremental
+        options.decoderStages = text(.dummyDecoder).flatMap { DecoderStages(rawValue: $0) } ?? .all
+        if text(.dummyDecoder) == "none" { options.decoderStages = .all }
+        options.decodeEvery = integer(.decodeEvery) ?? 1
+        options.syncMode = text(.syncMode).flatMap { SyncMode(rawValue: $0) } ?? .sync
+        options.prefillPackets = integer(.prefillPackets) ?? 1
+        options.workerProcess = isOn(.workerProcess)
+        options.runaway = runawayLimits()
+        if let seconds = number(.idleTimeout), seconds > 0 {
+            options.readerTimeout = seconds
+            options.textTimeout = seconds
+        }
+        return options
+    }
+
+    /// How packets are cut by a server.
+    var packets: PacketPolicy { integer(.packetTokens).map { .fixed($0) } ?? .growing }
+
+    /// Frames of a packet in an experiment.
+    var packetTokens: Int { integer(.packetTokens) ?? 4 }
+
+    private func runawayLimits() -> RunawayLimits {
+        var limits = RunawayLimits()
+        if let packets = integer(.silencePackets) { limits.silentFrames = packets == 0 ? .max : packets * packetTokens }
+        limits.silenceRMS = number(.silenceRMS).map { Float($0) }
+        return limits
+    }
+
+    /// Where seeds come from.
+    var seedMode: SeedMode { text(.seedMode) == "content" ? .content : .fixed }
+
+    /// Settings that need something this engine does not have yet.
+    func check(weights: WeightFormat) throws {
+        for setting in [Setting.device, .codegenDevice] {
+            guard let device = text(setting), device != "cpu" else { continue }
+            throw CommandError(
+                "\(setting.name) is \(device) (\(value(setting).source.label)), but speech is generated on the CPU only so "
+                    + "far: use cpu; 'martlet selftest --device \(device)' checks the stages of a GPU")
+        }
+        if isOn(.codegenFP32), weights != .bf16 {
+            throw CommandError(
+                "codegen-fp32 is 1 (\(value(.codegenFP32).source.label)) and weights are \(weights.rawValue): full "
+                    + "precision needs --weights bf16")
+        }
+    }
+
+    /// Switches that cannot hold together, line by line, as they are said once at the start.
+    func conflicts() -> [String] {
+        guard text(.syncMode) == "phase", isOn(.codegenBlocking) else { return [] }
+        return ["phase sync disabled: codegen-blocking is 1; generation and decoding overlap"]
+    }
+
+    /// What was set, by the runbook's names, for reports and meta files.
+    var switches: [String: String] {
+        var all: [String: String] = [:]
+        for value in values where Self.switchNames.contains(value.setting.name) {
+            let name = value.setting.name.map { $0 == "-" ? "_" : String($0) }.joined()
+            all[name] = value.text
+        }
+        return all
+    }
+
+    private static let switchNames: Set<String> = Set(
+        [
+            Setting.workerProcess, .packetTokens, .leftContext, .decodeMode, .prefillPackets, .syncMode,
+            .codegenBlocking, .device, .codegenDevice, .codegenFP32, .decoderFP32, .dummyDecoder, .decodeEvery, .policy,
+            .seedMode, .seed, .silencePackets, .silenceRMS, .maxSecondsPerCharacter, .maxSecondsMinimum,
+        ].map(\.name))
+
+    /// One line that says what the back end is and what is switched on.
+    func backendLine(_ model: SpeechModel) -> String {
+        let on = values.filter { $0.source != .standard && $0.setting.effect == .acts }.compactMap { value in
+            value.text.map { "\(value.setting.name)=\($0)" }
+        }
+        return
+            "back end: martlet \(Martlet.configuration.version) on the CPU, \(model.compute.instructionSet.rawValue) "
+            + "kernels, \(model.compute.pool.threadCount) threads, weights \(model.weightFormat.rawValue), float32 sums in "
+            + "one fixed order; set: " + (on.isEmpty ? "nothing" : on.joined(separator: " "))
+    }
+}
+
+extension Settings {
+    /// An engine with these options; what cannot hold is said on standard error.
+    func engine(_ model: SpeechModel) -> SpeechEngine {
+        var options = engineOptions()
+        if !conflicts().isEmpty { options.syncMode = .none }
+        let engine = SpeechEngine(model: model, options: options)
+        for note in conflicts() + engine.notes { printError("note: " + note) }
+        return engine
+    }
+
+    /// Which steps' likeliest codes are kept.
+    func topChoices() throws -> TopChoicesOptions? {
+        guard isOn(.topK) else { return nil }
+        let (first, last) = (integer(.topKStart) ?? 0, integer(.topKEnd) ?? 100)
+        guard first <= last else {
+            throw CommandError(
+                "debug-topk-step-start is \(first) and debug-topk-step-end \(last): the first step comes before the last"
+            )
+        }
+        var options = TopChoicesOptions()
+        options.count = integer(.topKCount) ?? 2
+        options.frames = first...last
+        return options
+    }
+}
