@@ -52,7 +52,7 @@ public struct ParityCheck {
             while utterance.finishReason == nil { _ = model.step([utterance], times: &times) }
             let agrees = try compareCodes("\(name): codes, penalty \(penalty)", utterance, golden, tag: "rp\(penalty)")
             if penalty == "1.00", agrees, golden.has("wav") {
-                let samples = model.decode([(utterance, 0..<utterance.frames)], times: &times)
+                let samples = model.decode([.init(try makeDecoder(request), codes: utterance.codes)])
                 report.compare(
                     "\(name): samples", samples.first ?? [], try golden.floats("wav"), relativeTolerance: 1e-4)
             }
@@ -61,6 +61,10 @@ public struct ParityCheck {
 
     func makeUtterance(_ request: SpeechRequest) throws(ExperimentError) -> Utterance {
         do { return model.makeUtterance(try model.prepare(request)) } catch { throw .model(error) }
+    }
+
+    private func makeDecoder(_ request: SpeechRequest) throws(ExperimentError) -> UtteranceDecoder {
+        do { return model.makeDecoder(try model.prepare(request)) } catch { throw .model(error) }
     }
 
     /// Compares greedy codes. Where the reference's own margin is below the error of float32, another order of

@@ -137,12 +137,12 @@ public enum StageBench {
         }
 
         var (talker, predictor, whole, decoder): ([Double], [Double], [Double], [Double]) = ([], [], [], [])
-        var utterance = model.makeUtterance(prepared)
+        var (utterance, voice) = (model.makeUtterance(prepared), model.makeDecoder(prepared))
         var (made, decoded) = (0, 0)
         while talker.count < options.frames || decoder.count * options.packet < options.frames {
             if utterance.finishReason != nil {
                 // A model that ends its speech begins again; the prompt's step is not a frame's.
-                (utterance, decoded) = (model.makeUtterance(prepared), 0)
+                (utterance, voice, decoded) = (model.makeUtterance(prepared), model.makeDecoder(prepared), 0)
             }
             let isPrompt = utterance.frames == 0
             var times = StageTimes()
@@ -156,10 +156,10 @@ public enum StageBench {
                 whole.append(seconds)
             }
             if utterance.frames - decoded == options.packet {
-                var packetTimes = StageTimes()
-                _ = model.decode([(utterance, decoded..<utterance.frames)], times: &packetTimes)
+                let codes = Array(utterance.codes.suffix(options.packet * model.decoder.codeGroups))
+                let seconds = time { _ = model.decode([.init(voice, codes: codes)]) }
                 decoded = utterance.frames
-                if made > options.warmUp { decoder.append(packetTimes.decoder / Double(options.packet)) }
+                if made > options.warmUp { decoder.append(seconds / Double(options.packet)) }
             }
         }
         // Before the machine is measured, which takes memory of its own.
@@ -195,7 +195,7 @@ public enum StageBench {
                 _ = model.step([utterance], times: &times)
                 if utterance.frames <= 1 { prefill = times.talker }
             }
-            _ = model.decode([(utterance, 0..<utterance.frames)], times: &times)
+            _ = model.decode([.init(model.makeDecoder(prepared), codes: utterance.codes)])
         }
         return (seconds, prefill)
     }

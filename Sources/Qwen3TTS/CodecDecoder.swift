@@ -54,7 +54,9 @@ public final class CodecDecoder: @unchecked Sendable {
     }
 
     /// Codes of one session to decode in a call.
-    public struct Packet {
+    ///
+    /// `@unchecked Sendable`: `pcm` belongs to the call, like the state.
+    public struct Packet: @unchecked Sendable {
         let state: State
         let codes: [Int32]
         let frames: Int
@@ -140,6 +142,7 @@ public final class CodecDecoder: @unchecked Sendable {
         var middle = Scratch()
         var rows = Scratch()
         var wide = Scratch()
+        var latents = Scratch()
     }
 
     /// Input columns of a convolution: for each packet its history, then its fresh columns.
@@ -321,12 +324,53 @@ public final class CodecDecoder: @unchecked Sendable {
     }
 
     /// Decodes the packets, each with its own state, and advances the states.
-    public func decode(_ packets: [Packet], observe: Observer? = nil) {
+    public func decode(_ packets: [Packet], stages: DecoderStages = .all, observe: Observer? = nil) {
+        for pass in passes(packets) {
+            let latents = work.latents.reserve(pass.reduce(0) { $0 + $1.frames } * configuration.latentSize)
+            makeLatents(pass, stages: stages, into: latents, observe: observe)
+            makeSamples(pass, stages: stages, from: latents, observe: observe)
+        }
+    }
+
+    /// A decode call that stands between its two halves.
+    public struct HalfDecoded: Sendable {
+        fileprivate let passes: [[Packet]]
+        fileprivate let latents: FloatBuffer
+        fileprivate let stages: DecoderStages
+    }
+
+    /// The first half of ``decode(_:stages:observe:)``: codebooks and pre-transformer. No other call may come before the
+    /// second half.
+    public func beginDecoding(_ packets: [Packet], stages: DecoderStages = .all) -> HalfDecoded {
+        let half = HalfDecoded(
+            passes: passes(packets),
+            latents: FloatBuffer(count: packets.reduce(0) { $0 + $1.frames } * configuration.latentSize), stages: stages
+        )
+        var at = half.latents.pointer
+        for pass in half.passes {
+            makeLatents(pass, stages: stages, into: at, observe: nil)
+            at += pass.reduce(0) { $0 + $1.frames } * configuration.latentSize
+        }
+        return half
+    }
+
+    /// The second half: upsampling and convolutions. Writes the packets' samples.
+    public func finishDecoding(_ half: HalfDecoded) {
+        var at = half.latents.pointer
+        for pass in half.passes {
+            makeSamples(pass, stages: half.stages, from: at, observe: nil)
+            at += pass.reduce(0) { $0 + $1.frames } * configuration.latentSize
+        }
+    }
+
+    /// Packets in parts that are decoded together, each session once in a part.
+    private func passes(_ packets: [Packet]) -> [[Packet]] {
+        var passes: [[Packet]] = []
         var pass: [Packet] = []
         var frames = 0
         func flush() {
-            if !pass.isEmpty { decodePass(pass, observe: observe) }
-            pass.removeAll(keepingCapacity: true)
+            if !pass.isEmpty { passes.append(pass) }
+            pass = []
             frames = 0
         }
         for packet in packets {
@@ -344,6 +388,7 @@ public final class CodecDecoder: @unchecked Sendable {
             }
         }
         flush()
+        return passes
     }
 
     /// Re-decodes `codes` [frames, groups] window by window from the zero state, as the reference's `chunked_decode`:
@@ -369,12 +414,23 @@ public final class CodecDecoder: @unchecked Sendable {
 // MARK: - One pass, in reading order
 
 extension CodecDecoder {
-    private func decodePass(_ packets: [Packet], observe: Observer?) {
-        let c = configuration
-        let frames = packets.reduce(0) { $0 + $1.frames }
-        func note(_ stage: String, _ values: UnsafePointer<Float>, columns: Int, channels: Int) {
+    /// Shows an observer the values of the first packet of a pass.
+    private func note(
+        _ observe: Observer?, _ packets: [Packet]
+    ) -> (_ stage: String, _ values: UnsafePointer<Float>, _ columns: Int, _ channels: Int) -> Void {
+        { stage, values, columns, channels in
             observe?(stage, UnsafeBufferPointer(start: values, count: columns * packets[0].frames * channels), channels)
         }
+    }
+
+    /// Codes to latents [frames, latentSize].
+    private func makeLatents(
+        _ packets: [Packet], stages: DecoderStages, into latent: UnsafeMutablePointer<Float>, observe: Observer?
+    ) {
+        if stages == .none { return }
+        let c = configuration
+        let frames = packets.reduce(0) { $0 + $1.frames }
+        let note = note(observe, packets)
 
         // Codebooks, [codebookDimension, 1].
         let quantized = open(
@@ -392,14 +448,14 @@ extension CodecDecoder {
         run(quantizerProjection, entryRows, packets: packets, columns: 1) { i in
             mk_epilogue(raw: quantized.fresh[i], stride: c.codebookDimension)
         }
-        note("quantized", quantized.fresh[0], columns: 1, channels: c.codebookDimension)
+        note("quantized", quantized.fresh[0], 1, c.codebookDimension)
 
         // Pre-convolution and transformer, [latentSize, 1].
-        let latent = work.wide.reserve(frames * c.latentSize)
         let latents = offsets(latent, packets, width: c.latentSize)
         run(preConvolution, quantized) { i in mk_epilogue(raw: latents[i], stride: c.latentSize) }
         close(quantized, packets)
-        note("pre_conv", latent, columns: 1, channels: c.latentSize)
+        note("pre_conv", latent, 1, c.latentSize)
+        if stages == .convolutionsOnly { return }
         let hidden = work.rows.reserve(frames * c.transformer.hidden)
         inputProjection.run(
             latent, columns: frames, epilogue: mk_epilogue(raw: hidden, stride: c.transformer.hidden), compute: compute)
@@ -407,11 +463,26 @@ extension CodecDecoder {
             hidden, segments: packets.map { .init(cache: $0.state.cache, rows: $0.frames) }, into: hidden)
         outputProjection.run(
             hidden, columns: frames, epilogue: mk_epilogue(raw: latent, stride: c.latentSize), compute: compute)
-        note("pre_transformer", latent, columns: 1, channels: c.latentSize)
+        note("pre_transformer", latent, 1, c.latentSize)
+    }
+
+    /// Latents to samples, or to silence unless all stages run.
+    private func makeSamples(
+        _ packets: [Packet], stages: DecoderStages, from latent: UnsafeMutablePointer<Float>, observe: Observer?
+    ) {
+        defer {
+            if stages != .all {
+                for packet in packets { packet.pcm.update(repeating: 0, count: packet.frames * samplesPerFrame) }
+            }
+        }
+        if stages == .none || stages == .preTransformerOnly { return }
+        let c = configuration
+        let frames = packets.reduce(0) { $0 + $1.frames }
+        let note = note(observe, packets)
 
         // Two upsampling blocks, [latentSize, 2] and [latentSize, 4].
         var columns = 1
-        var source = latents
+        var source = offsets(latent, packets, width: c.latentSize)
         for (index, block) in upsamples.enumerated() {
             columns *= c.latentUpsampleRates[index]
             let isLast = index + 1 == upsamples.count
@@ -419,7 +490,7 @@ extension CodecDecoder {
             run(block.transposed, source, packets: packets, columns: columns / c.latentUpsampleRates[index]) { i in
                 mk_epilogue(raw: x.fresh[i], stride: block.transposed.outputs)
             }
-            note("upsample.\(index).0", x.fresh[0], columns: columns, channels: c.latentSize)
+            note("upsample.\(index).0", x.fresh[0], columns, c.latentSize)
             let target =
                 isLast
                 ? open(
@@ -433,7 +504,7 @@ extension CodecDecoder {
                     width: columns * c.latentSize)
             convNeXt(block, x, into: outputs)
             close(x, packets)
-            note("upsample.\(index).1", outputs[0], columns: columns, channels: c.latentSize)
+            note("upsample.\(index).1", outputs[0], columns, c.latentSize)
             source = outputs
             if let target { runBlocks(packets, input: target, columns: columns, note: observe == nil ? nil : note) }
         }

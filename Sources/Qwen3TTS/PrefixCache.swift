@@ -1,7 +1,7 @@
 /// Beginnings of prompts that were read before, so that the next request of a voice skips that work.
 ///
-/// Keys and values of a row depend on the rows before it and on nothing else, and a decoder's state on the codes it has
-/// seen; so copies change no byte. Belongs to the thread that drives the model.
+/// Keys and values of a row depend on the rows before it and on nothing else; so copies change no byte. Belongs to the
+/// thread that drives the generation.
 final class PrefixCache {
     private struct Prompt {
         let rows: [PromptRow]
@@ -9,16 +9,9 @@ final class PrefixCache {
         let cache: KVCache
     }
 
-    private struct Reference {
-        let codes: [Int32]
-        let state: CodecDecoder.State
-    }
-
     /// Most recently used last.
     private var prompts: [Prompt] = []
-    private var references: [Reference] = []
     private static let promptLimit = 4
-    private static let referenceLimit = 8
     /// A shorter beginning is not worth a copy.
     private static let minimumRows = 4
 
@@ -43,9 +36,25 @@ final class PrefixCache {
         prompts.append(Prompt(rows: rows, clone: clone, cache: cache.copy()))
         if prompts.count > Self.promptLimit { prompts.removeFirst() }
     }
+}
+
+/// Decoder states at the end of recordings that were heard before, so that the next request of a cloned voice need not
+/// hear its recording again.
+///
+/// A state depends on the codes that were heard and on nothing else; so copies change no byte. Belongs to the thread that
+/// drives the decoder.
+final class ReferenceCache {
+    private struct Reference {
+        let codes: [Int32]
+        let state: CodecDecoder.State
+    }
+
+    /// Most recently used last.
+    private var references: [Reference] = []
+    private static let limit = 8
 
     /// Copies the state of a decoder that has heard `codes`; false if it is not known.
-    func copyReference(_ codes: [Int32], into state: CodecDecoder.State) -> Bool {
+    func copy(_ codes: [Int32], into state: CodecDecoder.State) -> Bool {
         guard let index = references.firstIndex(where: { $0.codes == codes }) else { return false }
         let reference = references.remove(at: index)
         references.append(reference)
@@ -54,8 +63,8 @@ final class PrefixCache {
     }
 
     /// Keeps the state of a decoder that has heard `codes` and nothing else.
-    func keepReference(_ codes: [Int32], state: CodecDecoder.State) {
+    func keep(_ codes: [Int32], state: CodecDecoder.State) {
         references.append(Reference(codes: codes, state: state.copy()))
-        if references.count > Self.referenceLimit { references.removeFirst() }
+        if references.count > Self.limit { references.removeFirst() }
     }
 }

@@ -88,7 +88,7 @@ extension SpeechModel {
     /// Bytes of text in one request.
     public static let textLimit = 1 << 20
 
-    /// A new utterance. Belongs, like everything after `prepare`, to the thread that drives the model.
+    /// A new utterance. Belongs, like every step of it, to the thread that generates.
     public func makeUtterance(_ prepared: PreparedRequest) -> Utterance { Utterance(prepared, model: self) }
 
     /// Assembles and embeds the prompt of an utterance, once enough of its text is known.
@@ -109,34 +109,6 @@ extension SpeechModel {
         utterance.clone = prepared.clone
         utterance.trailing = prompt.trailing
         utterance.openText = prepared.openText
-        if let clone = prepared.clone, case .inContext = prepared.voice,
-            !prefixes.copyReference(clone.codes, into: utterance.decoderState)
-        {
-            utterance.unheardReference = clone.codes[...]
-        }
-    }
-
-    /// Frames of a reference that one step runs through the decoder, so that utterances that are speaking do not stall.
-    static let referenceFramesPerStep = 4
-
-    /// For in-context cloning, runs the next reference codes through the decoder and throws their audio away: the speech
-    /// starts from the reference's state.
-    /// - Returns: whether there were any left.
-    func hearReference(_ utterance: Utterance) -> Bool {
-        guard !utterance.unheardReference.isEmpty else { return false }
-        let codes = utterance.unheardReference.prefix(Self.referenceFramesPerStep * decoder.codeGroups)
-        let frames = codes.count / decoder.codeGroups
-        let discarded = FloatBuffer(count: frames * samplesPerFrame)
-        withExtendedLifetime(discarded) {
-            decoder.decode([
-                .init(state: utterance.decoderState, codes: Array(codes), frames: frames, pcm: discarded.pointer)
-            ])
-        }
-        utterance.unheardReference = utterance.unheardReference.dropFirst(codes.count)
-        if utterance.unheardReference.isEmpty, let clone = utterance.clone {
-            prefixes.keepReference(clone.codes, state: utterance.decoderState)
-        }
-        return true
     }
 
     /// Sums text and codec parts of prompt rows into `out` [rows, hidden].

@@ -4,8 +4,8 @@ import Tensors
 ///
 /// `Synthesis.swift` holds one whole frame in reading order.
 ///
-/// `@unchecked Sendable`: everything is immutable but the stages' work memory, which belongs to the one thread that
-/// drives them; see the stages' own notes.
+/// `@unchecked Sendable`: everything is immutable but the stages' work memory. That of talker and code predictor belongs to
+/// the one thread that generates, that of the decoder to the one that decodes; they may be two. See the stages' own notes.
 public final class SpeechModel: @unchecked Sendable {
     /// What the folder's configuration files say.
     public let configuration: Configuration
@@ -23,11 +23,13 @@ public final class SpeechModel: @unchecked Sendable {
     let talker: Talker
     let codePredictor: CodePredictor
     let textEmbedding: TextEmbedding
-    /// Talker input rows of a step; belongs to the driving thread.
+    /// Talker input rows of a step; belongs to the thread that generates.
     var rows = Scratch()
     let weights: Weights
-    /// Belongs to the driving thread.
+    /// Belongs to the thread that generates.
     let prefixes = PrefixCache()
+    /// Belongs to the thread that decodes.
+    let references = ReferenceCache()
 
     /// Loads a model folder in the released layout.
     /// - Parameters:

@@ -58,8 +58,6 @@ extension SpeechModel {
             begin(utterance)
             if utterance.isWaitingForText {
                 results[index] = .waitingForText
-            } else if hearReference(utterance) {
-                results[index] = .prefilled
             } else if utterance.promptDone < utterance.promptRows.count {
                 let rest = utterance.promptRows.count - utterance.promptDone
                 moving.append((index, min(rest, Self.prefillRowsPerStep)))
@@ -167,23 +165,5 @@ extension SpeechModel {
                 codePredictor.embeddings[group - 1].add(Int(code), to: x, compute: compute)
             }
         }
-    }
-
-    /// Decodes frames of several utterances to samples and advances their decoder states.
-    /// - Parameter packets: utterance and the range of its frames; the ranges of an utterance follow each other.
-    /// - Returns: samples of each packet, [frames · samplesPerFrame].
-    public func decode(_ packets: [(utterance: Utterance, frames: Range<Int>)], times: inout StageTimes) -> [[Float]] {
-        let groups = decoder.codeGroups
-        let outputs = packets.map { FloatBuffer(count: $0.frames.count * samplesPerFrame) }
-        StageTimes.measure(&times.decoder) {
-            decoder.decode(
-                zip(packets, outputs).map { packet, output in
-                    let range = (packet.frames.lowerBound * groups)..<(packet.frames.upperBound * groups)
-                    return CodecDecoder.Packet(
-                        state: packet.utterance.decoderState, codes: Array(packet.utterance.codes[range]),
-                        frames: packet.frames.count, pcm: output.pointer)
-                })
-        }
-        return outputs.map(\.array)
     }
 }

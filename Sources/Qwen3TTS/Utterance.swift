@@ -118,9 +118,9 @@ public struct SpeechRequest: Sendable {
     public init(text: String) { self.text = text }
 }
 
-/// One utterance on its way: everything that differs between sessions.
+/// The generation of one utterance: everything that differs between sessions but the decoder's side of it.
 ///
-/// `@unchecked Sendable`: driven by one thread at a time, the one that drives the model.
+/// `@unchecked Sendable`: driven by one thread at a time, the one that generates.
 public final class Utterance: @unchecked Sendable {
     /// Codes of all frames so far, [frames, code groups].
     public internal(set) var codes: [Int32] = []
@@ -138,8 +138,6 @@ public final class Utterance: @unchecked Sendable {
     let logitTap: LogitTap?
     var constraints: TalkerConstraints
     let cache: KVCache
-    /// State of the codec decoder.
-    public let decoderState: CodecDecoder.State
 
     /// What the prompt will be assembled from; nil once it is.
     var opening: PreparedRequest?
@@ -148,9 +146,8 @@ public final class Utterance: @unchecked Sendable {
     var prompt = FloatBuffer(count: 0)
     var promptDone = 0
     var promptReused = 0
-    /// Whose voice is cloned, and the reference codes that the decoder has not heard yet.
+    /// Whose voice is cloned.
     var clone: ClonePrompt?
-    var unheardReference: ArraySlice<Int32> = []
     /// The talker's normed hidden state and raw logits at the last position.
     let hidden: FloatBuffer
     let logits: FloatBuffer
@@ -172,7 +169,6 @@ public final class Utterance: @unchecked Sendable {
         logitTap = prepared.logitTap
         constraints = TalkerConstraints(configuration.talker, repetitionPenalty: rules.repetitionPenalty)
         cache = model.talker.makeCache()
-        decoderState = model.decoder.makeState()
         opening = prepared
         textTokenCount = prepared.text.body.count
         warnings = prepared.warnings.map(\.description)

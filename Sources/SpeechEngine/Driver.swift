@@ -2,13 +2,19 @@ import Qwen3TTS
 
 /// The engine's loop: one round of the model, then one look around.
 ///
-/// Lives on the engine's thread alone.
+/// Lives on the engine's thread alone. Where decode calls run is ``PacketDecoder``'s matter.
 struct Driver {
     private let model: SpeechModel
     private let options: EngineOptions
     private let inbox: Inbox
+    private let generator: any CodeGenerator
+    private let decoder: PacketDecoder
     private var active: [Session] = []
     private var waiting: [Session] = []
+    /// Those with an item in the decode call that is under way.
+    private var decoding: [Session] = []
+    /// The last step, if all that took part got a frame.
+    private var lastStep: (count: Int, seconds: Double)?
     private var capacity = CapacityEstimate()
     private var statistics = EngineStatistics()
 
@@ -16,13 +22,16 @@ struct Driver {
         self.model = model
         self.options = options
         self.inbox = inbox
+        generator = ModelGenerator(model)
+        decoder = PacketDecoder(
+            model: model, stages: options.decoderStages, mode: options.syncMode, whenDone: { inbox.wake() })
     }
 
     /// Runs until the engine is gone.
     mutating func run() {
         var isIdle = true
         while let arrivals = inbox.take(sleeping: isIdle, hasSessions: !active.isEmpty || !waiting.isEmpty) {
-            waiting += arrivals.map { Session($0, model: model, options: options) }
+            waiting += arrivals.map { Session($0, model: model, options: options, generator: generator) }
             let now = ContinuousClock.now
             for session in active + waiting { session.takeMessages(now) }
             admit()
@@ -32,6 +41,8 @@ struct Driver {
             retire()
             publish()
         }
+        _ = takeDecoded(waiting: true)
+        decoder.stop()
         for session in active + waiting { session.abandon(.cancelled) }
         active += waiting
         retire()
@@ -64,34 +75,53 @@ struct Driver {
 
     /// One step of the utterances that most need it, and the packets that are due; false if nothing could be done.
     private mutating func round() -> Bool {
+        let batch = nextBatch(ContinuousClock.now)
+        if !batch.isEmpty { step(batch) }
+        // A call in two halves has its second one here, between two steps.
+        let hasDecoded = takeDecoded(waiting: options.syncMode == .phase)
+        let hasStarted = startDecoding()
+        return !batch.isEmpty || hasDecoded || hasStarted
+    }
+
+    private mutating func step(_ batch: [Session]) {
         let start = ContinuousClock.now
         var times = StageTimes()
-        let batch = nextBatch(start)
-        var results: [StepResult] = []
-        if !batch.isEmpty {
-            results = model.step(batch.map(\.utterance), times: &times)
-            for session in batch { session.checkLength() }
-        }
-        let stepEnd = ContinuousClock.now
-
-        let due = active.filter { $0.hasPacketDue }
-        if !due.isEmpty {
-            let packets = due.map { (utterance: $0.utterance, frames: $0.nextPacket) }
-            let samples = model.decode(packets, times: &times)
-            let now = ContinuousClock.now
-            for (session, (packet, samples)) in zip(due, zip(packets, samples)) {
-                session.deliver(packet.frames, samples, now)
-            }
-            let decoded = packets.reduce(0) { $0 + $1.frames.count }
-            if !batch.isEmpty, results.allSatisfy({ $0 == .frame }) {
-                let decoding = (now - stepEnd) / .seconds(1) * Double(batch.count) / Double(decoded)
-                capacity.record(count: batch.count, seconds: (stepEnd - start) / .seconds(1) + decoding)
-            }
+        let results = generator.step(batch.map(\.utterance), times: &times)
+        let end = ContinuousClock.now
+        for (session, result) in zip(batch, results) {
+            session.stepped(result, start: start, end: end)
+            session.times += times
         }
         statistics.frames += results.count { $0 == .frame }
         statistics.stages += times
-        for session in batch { session.times += times }
-        return !batch.isEmpty || !due.isEmpty
+        lastStep = results.allSatisfy { $0 == .frame } ? (batch.count, (end - start) / .seconds(1)) : nil
+    }
+
+    /// Decodes whatever is due, unless a call is under way.
+    private mutating func startDecoding() -> Bool {
+        guard decoder.isFree else { return false }
+        decoding = active.filter { $0.hasDecodingDue }
+        guard !decoding.isEmpty else { return false }
+        let mustWait = options.syncMode == .sync || decoding.contains { $0.isPrefillingPackets }
+        decoder.start(decoding.map { $0.takeDecodeItem() })
+        if mustWait { _ = takeDecoded(waiting: true) }
+        return true
+    }
+
+    /// Takes the results of a decode call; false if there are none.
+    private mutating func takeDecoded(waiting: Bool) -> Bool {
+        guard let call = decoder.take(waiting: waiting) else { return false }
+        var times = StageTimes()
+        times.decoder = call.seconds
+        statistics.stages += times
+        for (session, item) in zip(decoding, call.items) {
+            session.decoded(item)
+            session.times += times
+        }
+        if let (count, seconds) = lastStep, call.frames > 0 {
+            capacity.record(count: count, seconds: seconds + call.seconds * Double(count) / Double(call.frames))
+        }
+        return true
     }
 
     /// Audio in hand, in seconds, with which an utterance can let a new one go first.

@@ -73,6 +73,20 @@ public struct EngineOptions: Sendable {
 
     /// The defaults.
     public init() {}
+
+    /// The options that hold, and a line for each one that cannot.
+    func resolved() -> (options: EngineOptions, notes: [String]) {
+        var options = self
+        var notes: [String] = []
+        options.decodeEvery = max(1, decodeEvery)
+        if case .windowed(let leftContext) = decoding { options.decoding = .windowed(leftContext: max(0, leftContext)) }
+        if syncMode == .phase, workerProcess {
+            options.syncMode = .none
+            notes.append(
+                "phase sync disabled: codes are generated in a worker process; generation and decoding overlap")
+        }
+        return (options, notes)
+    }
 }
 
 /// When the engine ends an utterance because the model has lost its way.

@@ -9,6 +9,8 @@ struct WeakStream: Sendable {
 
 /// A request that has been checked, on its way to the driver.
 struct Arrival: Sendable {
+    /// The first part to speak, as it was asked for and checked.
+    let request: SpeechRequest
     let firstPart: PreparedRequest
     /// The text after that of the first part.
     let script: Script

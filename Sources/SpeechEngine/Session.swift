@@ -1,9 +1,8 @@
-import AudioFiles
 import Qwen3TTS
 
 /// One request in the engine, on the driver's thread: its parts one after the other, packets, playback lead.
 final class Session {
-    private(set) var utterance: Utterance
+    private(set) var utterance: any CodeStream
     /// Set when the last event is out.
     private(set) var finishReason: FinishReason?
     /// Frames of the audio so far that came too late, by playback.
@@ -14,32 +13,49 @@ final class Session {
     private let arrival: Arrival
     private let model: SpeechModel
     private let options: EngineOptions
+    private let generator: any CodeGenerator
     private var script: Script
-    /// Frames of the parts that are done.
-    private var earlierFrames = 0
-    /// Frames of this part that have been decoded.
+    private var decoder: UtteranceDecoder
+    private let sender: PacketSender
+    /// Whether a decode call has an item of this session.
+    private var isDecoding = false
+    /// Whether the recording of a cloned voice must be heard before speech begins.
+    private var isHearing: Bool
+    /// Frames of this part whose packets have been sent.
     private var decodedFrames = 0
+    /// The same with those that are being decoded.
+    private var claimedFrames = 0
     private var packetFrames: Int
-    private var fingerprint = FingerprintBuilder()
-    private var detector: RunawayDetector?
+    /// The steps of the frames that wait to be decoded, in seconds since submission.
+    private var frameTimes: [(start: Double, end: Double)] = []
+    /// Begin of the steps for a frame that is not there yet, and of the very first step.
+    private var stepStart: Double?
+    private var queueWait: Double?
     private var firstAudio: ContinuousClock.Instant?
     /// When the listener, who starts at the first audio and never skips, would have started without underruns.
     private var playbackStart: ContinuousClock.Instant?
     private var lastProgress = ContinuousClock.now
     private var lastReads = 0
 
-    init(_ arrival: Arrival, model: SpeechModel, options: EngineOptions) {
+    init(_ arrival: Arrival, model: SpeechModel, options: EngineOptions, generator: any CodeGenerator) {
         self.arrival = arrival
         self.model = model
         self.options = options
+        self.generator = generator
         script = arrival.script
-        utterance = model.makeUtterance(arrival.firstPart)
+        utterance = generator.begin(arrival.request, arrival.firstPart)
+        decoder = model.makeDecoder(arrival.firstPart, mode: options.decoding)
+        isHearing = decoder.hasUnheardReference
+        sender = PacketSender(arrival, model: model)
         if case .fixed(let count) = arrival.packets { packetFrames = count } else { packetFrames = 1 }
-        detector = makeDetector()
+        sender.detector = makeDetector()
     }
 
     private func makeDetector() -> RunawayDetector? {
-        options.runaway.map { RunawayDetector($0, groups: model.decoder.codeGroups) }
+        guard var limits = options.runaway else { return nil }
+        // Silence that was asked for says nothing about the model.
+        if options.decoderStages != .all { limits.silentFrames = .max }
+        return RunawayDetector(limits, groups: model.decoder.codeGroups)
     }
 
     /// Whether the listener has heard nothing yet.
@@ -87,68 +103,98 @@ final class Session {
 
     /// Ends it now; audio that nobody waits for is not decoded.
     func abandon(_ reason: FinishReason) {
-        utterance.truncate(frames: decodedFrames, reason)
+        utterance.truncate(frames: claimedFrames, reason)
     }
 
-    /// Whether a step could yield something.
+    // MARK: Generation
+
+    /// Whether a step could yield something, and should.
     var canStep: Bool {
-        utterance.finishReason == nil && !utterance.isWaitingForText
+        utterance.finishReason == nil && !utterance.isWaitingForText && !isHearing
+            && !(isDecoding && options.syncMode == .event)
+            && utterance.frames - claimedFrames < max(Self.framesAhead, 2 * callFrames)
             && (arrival.stream.stream?.unreadFrames ?? 0) < options.maxUnreadFrames
     }
 
-    /// Seconds of audio the listener has in hand; below zero before the first, the less the longer it waits.
-    func lead(_ now: ContinuousClock.Instant) -> Double {
-        guard let playbackStart else { return -1 - (now - arrival.submitted) / .seconds(1) }
-        return Double(earlierFrames + decodedFrames) * model.secondsPerFrame - (now - playbackStart) / .seconds(1)
-    }
+    /// Frames that generation may be ahead of decoding.
+    private static let framesAhead = 8
 
-    /// After a step: the limit on frames counts over all parts.
-    func checkLength() {
-        guard earlierFrames > 0, earlierFrames + utterance.frames >= arrival.firstPart.maxFrames else { return }
-        utterance.finish(.length)
-    }
-
-    /// Whether a whole packet is there, or the last part of one.
-    var hasPacketDue: Bool {
-        let pending = utterance.frames - decodedFrames
-        return pending >= packetFrames || (pending > 0 && (utterance.finishReason != nil || utterance.isWaitingForText))
-    }
-
-    /// Frames of the utterance to decode next.
-    var nextPacket: Range<Int> { decodedFrames..<min(utterance.frames, decodedFrames + packetFrames) }
-
-    /// Sends the decoded frames, up to where a run-away ends the utterance.
-    func deliver(_ frames: Range<Int>, _ samples: [Float], _ now: ContinuousClock.Instant) {
-        let groups = model.decoder.codeGroups, perFrame = model.samplesPerFrame
-        var codes = utterance.codes[(frames.lowerBound * groups)..<(frames.upperBound * groups)]
-        var samples = samples[...]
-        var end = frames.upperBound
-        if detector != nil {
-            for frame in 0..<frames.count {
-                let ranAway = detector?.add(
-                    codes: codes.dropFirst(frame * groups).prefix(groups),
-                    samples: samples.dropFirst(frame * perFrame).prefix(perFrame), textTokens: utterance.textTokens)
-                if ranAway == true {
-                    end = frames.lowerBound + frame + 1
-                    codes = codes.prefix((frame + 1) * groups)
-                    samples = samples.prefix((frame + 1) * perFrame)
-                    utterance.truncate(frames: end, .runaway)
-                    break
-                }
-            }
+    /// After a step that took part of it.
+    func stepped(_ result: StepResult, start: ContinuousClock.Instant, end: ContinuousClock.Instant) {
+        guard result == .frame || result == .prefilled else { return }
+        let begin = stepStart ?? seconds(start)
+        if queueWait == nil { queueWait = begin }
+        stepStart = begin
+        guard result == .frame else { return }
+        frameTimes.append((begin, seconds(end)))
+        stepStart = nil
+        // The limit on frames counts over all parts.
+        if sender.earlierFrames > 0, sender.earlierFrames + utterance.frames >= arrival.firstPart.maxFrames {
+            utterance.finish(.length)
         }
-        let first = earlierFrames + frames.lowerBound
-        let packet = SpeechPacket(
-            frames: first..<(earlierFrames + end), codes: Array(codes), samples: Array(samples),
-            pcm: PCM16.bytes(samples), times: PacketTimes())
-        fingerprint.add(codes: packet.codes)
-        fingerprint.add(pcm: packet.pcm)
-        countUnderrun(now)
-        decodedFrames = end
-        if arrival.packets == .growing, lead(now) > Double(2 * packetFrames) * model.secondsPerFrame {
+    }
+
+    /// Since submission.
+    private func seconds(_ time: ContinuousClock.Instant) -> Double { (time - arrival.submitted) / .seconds(1) }
+
+    // MARK: Decoding
+
+    /// Frames of a decode call.
+    private var callFrames: Int { packetFrames * options.decodeEvery }
+
+    /// Whether there is something to decode: a recording, a whole packet, or the last part of one.
+    var hasDecodingDue: Bool {
+        guard !isDecoding else { return false }
+        if isHearing { return utterance.finishReason == nil }
+        let pending = utterance.frames - decodedFrames
+        return pending >= callFrames || (pending > 0 && (utterance.finishReason != nil || utterance.isWaitingForText))
+    }
+
+    /// Whether generation waits for the next packet in any mode.
+    var isPrefillingPackets: Bool { !isHearing && sender.trace.decodeCalls < options.prefillPackets }
+
+    /// What to decode next, for a call that begins now.
+    func takeDecodeItem() -> DecodeItem {
+        isDecoding = true
+        var times = PacketTimes()
+        guard !isHearing else {
+            return DecodeItem(decoder: decoder, sender: sender, frames: 0..<0, codes: [], textTokens: nil, times: times)
+        }
+        let frames = decodedFrames..<min(utterance.frames, decodedFrames + callFrames)
+        claimedFrames = frames.upperBound
+        times.generationStart = frameTimes.first?.start ?? 0
+        times.generationEnd = frameTimes.prefix(frames.count).last?.end ?? 0
+        frameTimes.removeFirst(min(frames.count, frameTimes.count))
+        let groups = model.decoder.codeGroups
+        return DecodeItem(
+            decoder: decoder, sender: sender, frames: frames,
+            codes: Array(utterance.codes[(frames.lowerBound * groups)..<(frames.upperBound * groups)]),
+            textTokens: utterance.textTokens, times: times)
+    }
+
+    /// After the call.
+    func decoded(_ item: DecodedItem) {
+        isDecoding = false
+        isHearing = decoder.hasUnheardReference
+        guard item.end > decodedFrames else { return }
+        countUnderrun(item.time)
+        decodedFrames = item.end
+        if item.ranAway {
+            utterance.truncate(frames: item.end, .runaway)
+            claimedFrames = item.end
+        }
+        if arrival.packets == .growing, lead(item.time) > Double(2 * callFrames) * model.secondsPerFrame {
             packetFrames = min(8, packetFrames * 2)
         }
-        arrival.stream.stream?.deliver(.packet(packet))
+    }
+
+    // MARK: Playback
+
+    /// Seconds of audio the listener has in hand; below zero before the first, the less the longer it waits.
+    func lead(_ now: ContinuousClock.Instant) -> Double {
+        guard let playbackStart else { return -1 - seconds(now) }
+        return Double(sender.earlierFrames + decodedFrames) * model.secondsPerFrame
+            - (now - playbackStart) / .seconds(1)
     }
 
     private func countUnderrun(_ now: ContinuousClock.Instant) {
@@ -167,30 +213,34 @@ final class Session {
         }
     }
 
+    // MARK: The end
+
     /// After all audio of this part is out: goes on to the next part, or ends.
     func finishPart() {
-        guard let reason = utterance.finishReason, utterance.frames == decodedFrames else { return }
+        guard !isDecoding, let reason = utterance.finishReason, utterance.frames == decodedFrames else { return }
         // A plain text is one part: if the model ends before it is complete, that is the end.
         guard reason == .stop, script.hasParts, !script.isExhausted else { return end(reason) }
         guard !script.isPartOpen, let next = script.beginPart() else { return }
         guard let prepared = try? model.prepare(next) else { return end(.cancelled) }
-        earlierFrames += utterance.frames
-        decodedFrames = 0
-        utterance = model.makeUtterance(prepared)
-        detector = makeDetector()
+        sender.earlierFrames += utterance.frames
+        sender.detector = makeDetector()
+        (decodedFrames, claimedFrames, frameTimes, stepStart) = (0, 0, [], nil)
+        utterance = generator.begin(next, prepared)
+        decoder = model.makeDecoder(prepared, mode: options.decoding)
+        isHearing = decoder.hasUnheardReference
     }
 
     private func end(_ reason: FinishReason) {
         finishReason = reason
-        let now = ContinuousClock.now
-        let frames = earlierFrames + utterance.frames
+        let frames = sender.earlierFrames + utterance.frames
+        var trace = sender.trace
+        trace.queueWait = queueWait ?? seconds(.now)
         arrival.stream.stream?.deliver(
             .end(
                 SpeechSummary(
                     finishReason: reason, frames: frames, seconds: Double(frames) * model.secondsPerFrame,
-                    seed: arrival.firstPart.seed, fingerprint: fingerprint.fingerprint,
-                    firstAudio: firstAudio.map { ($0 - arrival.submitted) / .seconds(1) },
-                    elapsed: (now - arrival.submitted) / .seconds(1), stages: times,
-                    underruns: underruns, trace: DecodeTrace(), warnings: utterance.warnings)))
+                    seed: arrival.firstPart.seed, fingerprint: sender.fingerprint,
+                    firstAudio: firstAudio.map(seconds), elapsed: seconds(.now), stages: times,
+                    underruns: underruns, trace: trace, warnings: utterance.warnings)))
     }
 }

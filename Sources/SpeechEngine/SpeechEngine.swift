@@ -11,13 +11,15 @@ public final class SpeechEngine: Sendable {
     /// The model it speaks with.
     public let model: SpeechModel
     /// One line for the log about each option that cannot hold, and what holds instead.
-    public let notes: [String] = []
+    public let notes: [String]
     private let inbox: Inbox
     private let nextID = Atomic<UInt64>(1)
 
     /// Starts the engine's thread.
     public init(model: SpeechModel, options: EngineOptions = EngineOptions()) {
         self.model = model
+        let (options, notes) = options.resolved()
+        self.notes = notes
         let inbox = Inbox(maxQueued: options.maxQueued)
         self.inbox = inbox
         let thread = Thread {
@@ -34,7 +36,7 @@ public final class SpeechEngine: Sendable {
     /// Starts an utterance.
     /// - Throws: `request` for whatever is wrong with it, `busy` or `draining`; nothing has started then.
     public func speak(_ request: SpeechRequest, packets: PacketPolicy = .growing) throws(EngineError) -> SpeechStream {
-        let firstPart: PreparedRequest
+        let firstRequest: SpeechRequest, firstPart: PreparedRequest
         var script = Script(request, normalizer: model.configuration.textNormalizer)
         do throws(ModelError) {
             if case .fixed(let count) = packets, count < 1 {
@@ -44,7 +46,7 @@ public final class SpeechEngine: Sendable {
             guard let part = script.beginPart() else {
                 throw .badInput("the text has no word in it: there is nothing to say")
             }
-            firstPart = try model.prepare(part)
+            (firstRequest, firstPart) = (part, try model.prepare(part))
         } catch {
             throw .request(error)
         }
@@ -53,8 +55,8 @@ public final class SpeechEngine: Sendable {
             id: nextID.wrappingAdd(1, ordering: .relaxed).oldValue, wakeEngine: { self.inbox.wake() })
         try inbox.add(
             Arrival(
-                firstPart: firstPart, script: script, isComplete: request.isComplete, stream: WeakStream(stream),
-                packets: packets, submitted: ContinuousClock.now))
+                request: firstRequest, firstPart: firstPart, script: script, isComplete: request.isComplete,
+                stream: WeakStream(stream), packets: packets, submitted: ContinuousClock.now))
         return stream
     }
 

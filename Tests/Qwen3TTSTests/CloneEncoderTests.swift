@@ -55,12 +55,12 @@ import Testing
             }
             request.sampling.repetitionPenalty = 1
             request.sampling.maxNewTokens = cases.framesRequested + 1
-            let utterance = model.makeUtterance(try model.prepare(request))
+            let prepared = try model.prepare(request)
+            let utterance = model.makeUtterance(prepared)
             SynthesisTests.finish(utterance, model)
             #expect(utterance.codes == (try golden.integers("codes_rp1.00").values.map { Int32($0) }), "\(name)")
             guard golden["wav"] != nil else { continue }
-            var times = StageTimes()
-            let pcm = model.decode([(utterance, 0..<utterance.frames)], times: &times)[0]
+            let pcm = model.decode([.init(model.makeDecoder(prepared), codes: utterance.codes)])[0]
             #expect(maxDifference(pcm, try golden.array("wav")) < 1e-4, "\(name)")
         }
         #expect(clones >= 4)

@@ -66,10 +66,10 @@ import Testing
             var request = try Self.request(try #require(cases.cases[name]), fixture, case: name)
             request.sampling.repetitionPenalty = 1
             request.sampling.maxNewTokens = cases.framesRequested + 1
-            let utterance = model.makeUtterance(try model.prepare(request))
+            let prepared = try model.prepare(request)
+            let utterance = model.makeUtterance(prepared)
             Self.finish(utterance, model)
-            var times = StageTimes()
-            let pcm = model.decode([(utterance, 0..<utterance.frames)], times: &times)[0]
+            let pcm = model.decode([.init(model.makeDecoder(prepared), codes: utterance.codes)])[0]
             let golden = try fixture.golden("case_\(name).safetensors").array("wav")
             #expect(maxDifference(pcm, golden) < 3e-5, "\(name)")
         }
