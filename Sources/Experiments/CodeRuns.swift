@@ -221,6 +221,13 @@ public struct CodesOnlyRun: Sendable, Codable, Equatable {
     public static func make(
         _ model: SpeechModel, _ request: SpeechRequest, packet: Int
     ) throws(ExperimentError) -> CodesOnlyRun {
+        try generate(model, request, packet: packet).run
+    }
+
+    /// Generates all codes of a request and keeps them, [frames, groups].
+    static func generate(
+        _ model: SpeechModel, _ request: SpeechRequest, packet: Int
+    ) throws(ExperimentError) -> (run: CodesOnlyRun, codes: [Int32]) {
         let prepared: PreparedRequest
         do { prepared = try model.prepare(request) } catch { throw .model(error) }
         let start = ContinuousClock.now
@@ -236,10 +243,11 @@ public struct CodesOnlyRun: Sendable, Codable, Equatable {
             }
         }
         let total = (ContinuousClock.now - start) / .milliseconds(1)
-        return CodesOnlyRun(
+        let run = CodesOnlyRun(
             firstPacketMs: firstPacket ?? total, totalMs: total, frames: utterance.frames,
             frameMs: CodeRuns.Distribution(frameTimes), hash: codesHash(utterance.codes),
             finishReason: utterance.finishReason?.rawValue ?? "")
+        return (run, utterance.codes)
     }
 }
 

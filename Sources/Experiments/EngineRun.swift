@@ -11,6 +11,10 @@ public struct EngineRun: Sendable {
     public let samples: [Float]
     /// Frames of each packet.
     public let packets: [Int]
+    /// Samples of each packet.
+    public let sampleCounts: [Int]
+    /// When each packet was generated and decoded.
+    public let times: [PacketTimes]
     /// Seconds from the request to each packet.
     public let arrivals: [Double]
     /// What the engine said at the end.
@@ -27,17 +31,20 @@ public struct EngineRun: Sendable {
         let start = ContinuousClock.now
         let stream = try Self.start(engine, request, packet: packet)
         var (codes, samples, packets, arrivals): ([Int32], [Float], [Int], [Double]) = ([], [], [], [])
+        var (sampleCounts, times): ([Int], [PacketTimes]) = ([], [])
         for await event in stream {
             switch event {
             case .packet(let packet):
                 codes += packet.codes
                 samples += packet.samples
                 packets.append(packet.frames.count)
+                sampleCounts.append(packet.samples.count)
+                times.append(packet.times)
                 arrivals.append((ContinuousClock.now - start) / .seconds(1))
             case .end(let summary):
                 return EngineRun(
                     codes: codes, groups: engine.model.decoder.codeGroups, samples: samples, packets: packets,
-                    arrivals: arrivals, summary: summary)
+                    sampleCounts: sampleCounts, times: times, arrivals: arrivals, summary: summary)
             }
         }
         throw .badSetting("the engine went away before the utterance ended")

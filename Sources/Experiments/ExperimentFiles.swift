@@ -1,3 +1,9 @@
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
 /// Reading and writing of reports.
 public enum ExperimentFiles {
     /// Writes a report as JSON, whole or not at all.
@@ -20,5 +26,22 @@ extension TopChoices {
     /// Reads the choices of a run.
     public static func read(from path: String) throws(ExperimentError) -> TopChoices {
         try readJSON(TopChoices.self, path)
+    }
+}
+
+extension RunbookReport {
+    /// Writes `runbook.json` and `report.html` into a folder, which is made.
+    public func write(to folder: String, firstAudioLimit: Double? = nil) throws(ExperimentError) {
+        try ExperimentError.wrap(folder) {
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            try RunbookPage.html(self, firstAudioLimit: firstAudioLimit).write(
+                toFile: folder + "/report.html", atomically: true, encoding: .utf8)
+        }
+        try writeJSON(self, to: folder + "/runbook.json")
+    }
+
+    /// Reads a `runbook.json`.
+    public static func read(from path: String) throws(ExperimentError) -> RunbookReport {
+        try readJSON(RunbookReport.self, path)
     }
 }

@@ -33,7 +33,7 @@ public struct ExperimentVoice: Sendable, Codable, Equatable {
 
     /// A name for files and tables.
     public var label: String {
-        ([speaker ?? "standard"] + (instruct == nil ? [] : ["instructed"])).joined(separator: "-")
+        [speaker ?? "standard", language, instruct.map { _ in "instructed" }].compactMap { $0 }.joined(separator: "-")
     }
 }
 
@@ -65,9 +65,10 @@ public enum TextSet {
         return text
     }
 
-    /// `voices_base`: the model's first voice, plain and with an instruction.
+    /// `voices_base`: the model's first voice, plain and with an instruction, in English and in Chinese.
     public static let builtInVoices = [
-        ExperimentVoice(), ExperimentVoice(instruct: "Speak calmly and a little more slowly."),
+        ExperimentVoice(), ExperimentVoice(language: "english", instruct: "Speak calmly and a little more slowly."),
+        ExperimentVoice(language: "chinese", instruct: "用高兴的语气，说得稍快一些。"),
     ]
 
     /// `texts_p0_base`: short, medium and long, in English and Chinese.

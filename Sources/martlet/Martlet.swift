@@ -10,6 +10,7 @@ struct Martlet: AsyncParsableCommand {
         subcommands: [
             SayCommand.self, ServeCommand.self, CloneCommand.self, CodesCommand.self, PullCommand.self,
             InspectCommand.self, DoctorCommand.self, BenchCommand.self, RegressCommand.self, StressCommand.self,
-            TopKCommand.self, ReplayCommand.self, ConfigCommand.self, SelfTestCommand.self, ParityCommand.self,
+            TopKCommand.self, ReplayCommand.self, RunbookCommand.self, ConfigCommand.self, SelfTestCommand.self,
+            ParityCommand.self,
         ])
 }
