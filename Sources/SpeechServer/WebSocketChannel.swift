@@ -80,6 +80,11 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
                 type: NIOTypedHTTPServerUpgradeHandler<Negotiated>.self)
             try channel.pipeline.syncOperations.addHandler(
                 UpgradeFilter { Self.isHandshake($0) && route($0) != nil }, position: .before(upgrade))
+            let firstRequest = FirstRequestGuard(timeout: configuration.idleTimeout)
+            try channel.pipeline.syncOperations.addHandler(firstRequest, position: .before(upgrade))
+            negotiated.assumeIsolated().whenComplete { _ in
+                channel.pipeline.syncOperations.removeHandler(firstRequest, promise: nil)
+            }
             return Value(channel: channel, negotiated: negotiated)
         }
     }

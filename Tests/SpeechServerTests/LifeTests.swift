@@ -81,6 +81,38 @@ import Testing
         #expect(throws: (any Error).self) { _ = try RawConnection(port: server.port) }
     }
 
+    @Test func whatIsNoHTTPIsToldSoAndSilenceIsNotKept() async throws {
+        let server = try await TestServer { $0.readTimeout = 2 }
+        let greeting: [UInt8] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3] + [UInt8](repeating: 0, count: 200)
+        let nonsense = [
+            greeting, Array("GET / HTTP/1.1\r\nX-A: \(String(repeating: "a", count: 100_000))\r\n\r\n".utf8),
+            Array("POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: banana\r\n\r\n".utf8),
+        ]
+        for bytes in nonsense {
+            let connection = try RawConnection(port: server.port)
+            await connection.send(bytes)
+            let response = await connection.response()
+            #expect(response.status == 400)
+            #expect(try response.error("code") == "invalid_http")
+            #expect(await connection.read(1) == nil)
+        }
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        let unfinished = [
+            "", "GET /health HTTP/1.1\r\nHost:",
+            "GET /v1/audio/speech/stream HTTP/1.1\r\n\(upgrade)Sec-WebSocket-Version: 13\r\nContent-Length: 9\r\n\r\n",
+        ]
+        for text in unfinished {
+            let connection = try RawConnection(port: server.port)
+            await connection.send(Array(text.utf8))
+            // The connection ends; a socket that waited would give up only after two minutes.
+            let start = ContinuousClock.now
+            #expect(await connection.read(1) == nil)
+            #expect(ContinuousClock.now - start < .seconds(60), "\(text)")
+        }
+        #expect(try await server.speak(Self.short).status == 200)
+        try await server.stop()
+    }
+
     @Test func aFullQueueIsAnsweredAtOnce() async throws {
         var engine = unguarded
         engine.maxActive = 1
