@@ -69,6 +69,9 @@ let package = Package(
                 "SpeechEngine", "SpeechServer", "Experiments", "AudioFiles", "ModelHub", "Qwen3TTS", "Tensors",
                 "CUDABackend", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
             ], swiftSettings: strict),
         .target(
             name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport", swiftSettings: strict),

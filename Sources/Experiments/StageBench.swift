@@ -239,7 +239,7 @@ public enum StageBench {
 }
 
 /// Costs of all stages.
-private struct StageCosts {
+struct StageCosts {
     let talker, codePredictor, decoder: StageCost
 
     init(_ model: SpeechModel, packet: Int) throws(ExperimentError) {

@@ -6,7 +6,9 @@ import Qwen3TTS
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measure how fast a model is on this machine.",
-        subcommands: [Stages.self, BenchTTFACommand.self], defaultSubcommand: Stages.self)
+        subcommands: [
+            Stages.self, BenchTTFACommand.self, BenchThroughputCommand.self, BenchLoadCommand.self,
+        ], defaultSubcommand: Stages.self)
 
     /// `martlet bench stages`.
     struct Stages: ParsableCommand {

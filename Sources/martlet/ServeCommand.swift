@@ -141,6 +141,13 @@ struct ServerLimits: ParsableArguments {
     @Option(help: "Utterances stepped together.")
     var maxBatch = 8
 
+    @Option(
+        help: """
+            Who is stepped first: playback-lead (who would run dry first), or arrival (who came first, all taken at \
+            once: the plain scheduler to compare with).
+            """)
+    var scheduling = SchedulingArgument.playbackLead
+
     @Option(help: "Connections at a time.")
     var maxConnections = 1024
 
@@ -191,6 +198,22 @@ struct ServerLimits: ParsableArguments {
         options.maxActive = maxStreams
         options.maxQueued = maxQueue
         options.maxBatch = maxBatch
+        scheduling.apply(to: &options)
         return options
+    }
+}
+
+/// A scheduler by its name on the command line.
+enum SchedulingArgument: String, ExpressibleByArgument, CaseIterable {
+    case playbackLead = "playback-lead"
+    case arrival
+
+    func apply(to options: inout EngineOptions) {
+        switch self {
+        case .playbackLead: options.scheduling = .playbackLead
+        case .arrival:
+            options.scheduling = .arrival
+            options.admitsByCapacity = false
+        }
     }
 }
