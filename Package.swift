@@ -94,7 +94,7 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
             ], swiftSettings: strict),
         .testTarget(
-            name: "SpeechEngineTests", dependencies: ["SpeechEngine", "TestSupport"], swiftSettings: strict),
+            name: "SpeechEngineTests", dependencies: ["SpeechEngine", "TestSupport", "martlet"], swiftSettings: strict),
         .testTarget(
             name: "ExperimentsTests", dependencies: ["Experiments", "SpeechEngine", "TestSupport"],
             swiftSettings: strict),

@@ -35,7 +35,7 @@ public struct PromptRow: Hashable, Sendable {
 }
 
 /// Where the text stands in relation to the frames.
-public enum TextLayout: Hashable, Sendable {
+public enum TextLayout: String, Hashable, Sendable, Codable {
     /// One text row goes with each frame, so that speech can start before the text is complete.
     case streaming
     /// The whole text is in the prefill.

@@ -16,6 +16,8 @@ public struct PreparedRequest: Sendable {
     let warnings: [PromptWarning]
     let logitTap: LogitTap?
 
+    /// Remarks on the request, such as an instruction that this model does not take.
+    public var warningTexts: [String] { warnings.map(\.description) }
     /// Most frames that it can have.
     public var maxFrames: Int { rules.maxNewTokens - 1 }
     /// Whether enough of the text is known to assemble the prompt; more text would not change it.
@@ -114,7 +116,7 @@ extension SpeechModel {
     /// Sums text and codec parts of prompt rows into `out` [rows, hidden].
     private func embed(_ rows: [PromptRow], clone: ClonePrompt?, into out: UnsafeMutablePointer<Float>) {
         let width = configuration.talker.shape.hidden
-        let groups = decoder.codeGroups
+        let groups = configuration.talker.codeGroups
         for (index, row) in rows.enumerated() {
             let x = out + index * width
             switch row.codec {

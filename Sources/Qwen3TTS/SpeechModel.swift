@@ -18,8 +18,12 @@ public final class SpeechModel: @unchecked Sendable {
     /// Kernels and threads of all stages.
     public let compute: Compute
     /// Codes to samples.
-    public let decoder: CodecDecoder
+    public var decoder: CodecDecoder {
+        guard let loadedDecoder else { preconditionFailure("this model was loaded without its decoder") }
+        return loadedDecoder
+    }
 
+    private let loadedDecoder: CodecDecoder?
     let talker: Talker
     let codePredictor: CodePredictor
     let textEmbedding: TextEmbedding
@@ -36,8 +40,9 @@ public final class SpeechModel: @unchecked Sendable {
     ///   - directory: holds config.json, model.safetensors, the tokenizer's files and speech_tokenizer/.
     ///   - format: storage of the talker's and code predictor's weights; quantised ones are made once and cached.
     ///   - compute: kernels and threads.
+    ///   - decodes: false leaves out the decoder, for a process that only generates codes.
     public init(
-        directory: String, weights format: WeightFormat = .bf16, compute: Compute = Compute()
+        directory: String, weights format: WeightFormat = .bf16, compute: Compute = Compute(), decodes: Bool = true
     ) throws(ModelError) {
         self.directory = directory
         self.compute = compute
@@ -52,7 +57,6 @@ public final class SpeechModel: @unchecked Sendable {
         }
         do throws(TensorError) {
             let file = try SafetensorsFile(path: directory + "/model.safetensors")
-            let codec = try SafetensorsFile(path: directory + "/speech_tokenizer/model.safetensors")
             weights = Weights(
                 file: file, format: format,
                 quantized: format == .bf16
@@ -63,7 +67,12 @@ public final class SpeechModel: @unchecked Sendable {
             textEmbedding = try TextEmbedding(
                 file, configuration: configuration.talker,
                 pinned: [configuration.textPad, configuration.textBOS, configuration.textEOS], compute: compute)
-            decoder = try CodecDecoder(codec, configuration: configuration.codec, compute: compute)
+            loadedDecoder =
+                decodes
+                ? try CodecDecoder(
+                    SafetensorsFile(path: directory + "/speech_tokenizer/model.safetensors"),
+                    configuration: configuration.codec, compute: compute)
+                : nil
         } catch {
             throw .tensors(error)
         }

@@ -28,7 +28,7 @@ public struct StageTimes: Sendable, Codable, Equatable {
 }
 
 /// What a step did for one utterance.
-public enum StepResult: Sendable, Equatable {
+public enum StepResult: String, Sendable, Codable {
     /// Part of the prompt was read.
     case prefilled
     /// A frame was generated: its codes are the last of `Utterance.codes`.
@@ -151,7 +151,7 @@ extension SpeechModel {
             if utterance.promptDone == utterance.promptRows.count { utterance.prompt = FloatBuffer(count: 0) }
             return
         }
-        writeFrameEmbedding(utterance.codes.suffix(decoder.codeGroups), to: x)
+        writeFrameEmbedding(utterance.codes.suffix(configuration.talker.codeGroups), to: x)
         textEmbedding.add([utterance.trailing.part(utterance.trailingDone).flatMap { textID($0) }], to: x)
         utterance.trailingDone += 1
     }

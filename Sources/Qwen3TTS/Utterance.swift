@@ -17,7 +17,7 @@ public enum FinishReason: String, Sendable, Codable, CaseIterable {
 }
 
 /// How codes are chosen: the model's own rules unless the caller says otherwise.
-public struct SamplingOptions: Sendable, Equatable {
+public struct SamplingOptions: Sendable, Equatable, Codable {
     /// Seed of the request's random numbers.
     public var seed: UInt64 = 0
     /// The highest logit wins, for both the talker and the code predictor.
@@ -171,7 +171,7 @@ public final class Utterance: @unchecked Sendable {
         cache = model.talker.makeCache()
         opening = prepared
         textTokenCount = prepared.text.body.count
-        warnings = prepared.warnings.map(\.description)
+        warnings = prepared.warningTexts
         maxPositions = configuration.talker.maxPositions
         hidden = FloatBuffer(count: configuration.talker.shape.hidden)
         logits = FloatBuffer(count: configuration.talker.vocabularySize)

@@ -33,11 +33,15 @@ protocol CodeGenerator: AnyObject {
     func begin(_ request: SpeechRequest, _ prepared: PreparedRequest) -> any CodeStream
     /// Advances utterances that `begin` gave by one frame, or by a part of their prompts.
     func step(_ batch: [any CodeStream], times: inout StageTimes) -> [StepResult]
+    /// How often it had to be started again.
+    var restarts: Int { get }
 }
 
 /// The model itself, on the engine's thread.
 final class ModelGenerator: CodeGenerator {
     private let model: SpeechModel
+
+    let restarts = 0
 
     init(_ model: SpeechModel) { self.model = model }
 

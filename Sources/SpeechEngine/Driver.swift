@@ -22,7 +22,7 @@ struct Driver {
         self.model = model
         self.options = options
         self.inbox = inbox
-        generator = ModelGenerator(model)
+        generator = options.workerProcess ? WorkerGenerator(model, options: options) : ModelGenerator(model)
         decoder = PacketDecoder(
             model: model, stages: options.decoderStages, mode: options.syncMode, whenDone: { inbox.wake() })
     }
@@ -155,6 +155,7 @@ struct Driver {
         let now = ContinuousClock.now
         statistics.active = active.count
         statistics.queued = waiting.count
+        statistics.workerRestarts = generator.restarts
         statistics.smallestLead = active.filter { !$0.isSilent }.map { $0.lead(now) }.min()
         statistics.nextRoundSeconds = capacity.roundSeconds(min(active.count + 1, options.maxBatch))
         inbox.publish(statistics)

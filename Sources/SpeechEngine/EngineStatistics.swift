@@ -16,6 +16,8 @@ public struct EngineStatistics: Sendable, Equatable {
     public var underruns = 0
     /// Seconds that listeners waited in those underruns.
     public var underrunSeconds = 0.0
+    /// How often the worker process died and was started again.
+    public var workerRestarts = 0
     /// Seconds spent per stage.
     public var stages = StageTimes()
     /// Smallest lead of the utterances that speak now, in seconds; nil if none does.

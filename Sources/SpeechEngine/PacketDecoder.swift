@@ -207,7 +207,7 @@ final class PacketDecoder: @unchecked Sendable {
         var timed = items
         for i in items.indices {
             timed[i].times.decodeStart = (start - items[i].sender.submitted) / .seconds(1)
-            timed[i].times.convolutionsStart = (end - items[i].sender.submitted) / .seconds(1)
+            timed[i].times.preTransformerEnd = (end - items[i].sender.submitted) / .seconds(1)
         }
         return HalfCall(items: timed, packets: half, seconds: (end - start) / .seconds(1))
     }
@@ -219,6 +219,7 @@ final class PacketDecoder: @unchecked Sendable {
         let items = half.items.map { item in
             guard !item.frames.isEmpty else { return DecodedItem(end: 0, ranAway: false, time: end) }
             var item = item
+            item.times.convolutionsStart = (start - item.sender.submitted) / .seconds(1)
             item.times.decodeEnd = (end - item.sender.submitted) / .seconds(1)
             return item.sender.send(item, samples.removeFirst())
         }

@@ -23,7 +23,9 @@ public struct PacketTimes: Sendable, Codable, Equatable {
     public var generationEnd = 0.0
     /// Begin of the decode call.
     public var decodeStart = 0.0
-    /// Codebooks and pre-transformer are done, upsampling and convolutions begin.
+    /// Codebooks and pre-transformer are done.
+    public var preTransformerEnd = 0.0
+    /// Upsampling and convolutions begin.
     public var convolutionsStart = 0.0
     /// End of the decode call.
     public var decodeEnd = 0.0

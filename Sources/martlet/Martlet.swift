@@ -11,6 +11,6 @@ struct Martlet: AsyncParsableCommand {
             SayCommand.self, ServeCommand.self, CloneCommand.self, CodesCommand.self, PullCommand.self,
             InspectCommand.self, DoctorCommand.self, BenchCommand.self, RegressCommand.self, StressCommand.self,
             TopKCommand.self, ReplayCommand.self, RunbookCommand.self, ConfigCommand.self, SelfTestCommand.self,
-            ParityCommand.self,
+            ParityCommand.self, WorkerCommand.self,
         ])
 }

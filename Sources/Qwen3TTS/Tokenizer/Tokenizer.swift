@@ -1,5 +1,5 @@
 /// Whether the control tokens of the model (`<|im_end|>`, `<tts_pad>`, …) are recognised in text.
-public enum ControlTokens: Hashable, Sendable {
+public enum ControlTokens: String, Hashable, Sendable, Codable {
     /// Their spelling is ordinary text: a caller cannot steer the model with it.
     case plainText
     /// Their spelling makes the control token, as in the Python reference.

@@ -1,0 +1,130 @@
+import Foundation
+import Qwen3TTS
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// Which program runs as the worker process, and on what.
+struct WorkerProgram: Sendable {
+    let executable: String
+    let arguments: [String]
+    let ringCapacity: Int
+
+    /// - Parameter executable: nil is the program that runs now.
+    init(_ model: SpeechModel, executable: String?, maxBatch: Int) {
+        #if os(Linux)
+            let own = "/proc/self/exe"
+        #else
+            let own = Bundle.main.executablePath ?? CommandLine.arguments[0]
+        #endif
+        self.executable = executable ?? own
+        // A step's codes, twice.
+        ringCapacity = 2 * max(1, maxBatch) * model.configuration.talker.codeGroups
+        arguments = [
+            "martlet", "worker", "--model", model.directory, "--weights", model.weightFormat.rawValue, "--threads",
+            "\(model.compute.pool.threadCount)", "--instruction-set", model.compute.instructionSet.rawValue,
+            "--ring-capacity", "\(ringCapacity)",
+        ]
+    }
+}
+
+/// The worker process as its engine sees it: it lives in a process group of its own, so that a signal from the terminal does
+/// not reach it, and ends when its end of the channel closes, however that comes about.
+final class WorkerProcess {
+    let channel: WorkerChannel
+    let ring: CodesRing
+    let identifier: pid_t
+    private var isReaped = false
+
+    /// Descriptors of the channel and of the ring in the worker.
+    static let channelDescriptor: Int32 = 0, ringDescriptor: Int32 = 3
+
+    /// Starts the program.
+    /// - Throws: why it could not be started.
+    init(_ program: WorkerProgram) throws(WorkerFailure) {
+        guard let (own, others) = WorkerChannel.makePair() else { throw WorkerFailure("no socket", errno) }
+        channel = WorkerChannel(descriptor: own)
+        defer { close(others) }
+        guard let file = CodesRing.makeFile(capacity: program.ringCapacity) else {
+            throw WorkerFailure("no shared memory", errno)
+        }
+        defer { close(file) }
+        guard let ring = CodesRing(file: file, capacity: program.ringCapacity) else {
+            throw WorkerFailure("no shared memory", errno)
+        }
+        self.ring = ring
+        let (identifier, error) = Self.spawn(program, channel: others, ring: file)
+        guard error == 0 else { throw WorkerFailure("\(program.executable) could not be started", error) }
+        self.identifier = identifier
+    }
+
+    /// Closes the channel, which ends the process, and waits for that.
+    deinit { _ = reap() }
+
+    private static func spawn(_ program: WorkerProgram, channel: Int32, ring: Int32) -> (pid_t, Int32) {
+        #if canImport(Darwin)
+            var actions: posix_spawn_file_actions_t?
+            var attributes: posix_spawnattr_t?
+        #else
+            var actions = posix_spawn_file_actions_t()
+            var attributes = posix_spawnattr_t()
+        #endif
+        posix_spawn_file_actions_init(&actions)
+        posix_spawnattr_init(&attributes)
+        defer {
+            posix_spawn_file_actions_destroy(&actions)
+            posix_spawnattr_destroy(&attributes)
+        }
+        posix_spawn_file_actions_adddup2(&actions, channel, channelDescriptor)
+        posix_spawn_file_actions_adddup2(&actions, ring, ringDescriptor)
+        // What the server does with its signals is not the worker's way.
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, signal) }
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        posix_spawnattr_setpgroup(&attributes, 0)
+        posix_spawnattr_setflags(
+            &attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+        func strings(_ values: [String]) -> [UnsafeMutablePointer<CChar>?] { values.map { strdup($0) } + [nil] }
+        let arguments = strings(program.arguments)
+        let environment = strings(ProcessInfo.processInfo.environment.map { "\($0.key)=\($0.value)" })
+        defer { for string in arguments + environment { free(string) } }
+        var identifier = pid_t()
+        let error = posix_spawn(&identifier, program.executable, &actions, &attributes, arguments, environment)
+        return (identifier, error)
+    }
+
+    /// Waits for the process to end, a few seconds at most, then ends it.
+    /// - Returns: how it ended.
+    func reap() -> String {
+        guard !isReaped else { return "" }
+        isReaped = true
+        channel.hangUp()
+        var status: Int32 = 0
+        for _ in 0..<300 {
+            let result = waitpid(identifier, &status, WNOHANG)
+            if result == identifier || (result < 0 && errno != EINTR) { return Self.describe(status) }
+            usleep(10_000)
+        }
+        kill(-identifier, SIGKILL)
+        waitpid(identifier, &status, 0)
+        return Self.describe(status)
+    }
+
+    private static func describe(_ status: Int32) -> String {
+        status & 0x7f == 0 ? "exit code \(status >> 8 & 0xff)" : "signal \(status & 0x7f)"
+    }
+}
+
+/// Why there is no worker process.
+struct WorkerFailure: Error {
+    let description: String
+
+    init(_ what: String, _ error: Int32) { description = "\(what): \(String(cString: strerror(error)))" }
+}

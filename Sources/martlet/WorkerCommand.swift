@@ -1,0 +1,43 @@
+import ArgumentParser
+import Qwen3TTS
+import SpeechEngine
+import Tensors
+
+/// `martlet worker`: generates codes for the engine that started it. Not for people.
+struct WorkerCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "worker", abstract: "Generate codes for an engine in another process, which starts this one.",
+        shouldDisplay: false)
+
+    @Option(help: "The model's folder.")
+    var model: String
+
+    @Option(help: "Storage of the language model's weights.")
+    var weights = WeightFormat.bf16
+
+    @Option(help: "Threads.")
+    var threads: Int
+
+    @Option(help: "The engine's instruction set.")
+    var instructionSet: String
+
+    @Option(help: "Codes that the shared ring holds.")
+    var ringCapacity: Int
+
+    func validate() throws {
+        guard (1...256).contains(threads) else { throw ValidationError("--threads is \(threads), expected 1 to 256.") }
+        guard InstructionSet(rawValue: instructionSet) != nil else {
+            throw ValidationError("--instruction-set \(instructionSet) is unknown.")
+        }
+    }
+
+    func run() throws {
+        let wasStarted = SpeechWorker.run(ringCapacity: ringCapacity) {
+            let compute = Compute(instructionSet: InstructionSet(rawValue: instructionSet), threads: threads)
+            return try SpeechModel(directory: model, weights: weights, compute: compute, decodes: false)
+        }
+        guard wasStarted else {
+            throw ValidationError("'martlet worker' is started by an engine, not by hand; see 'martlet serve'.")
+        }
+    }
+}

@@ -1,0 +1,206 @@
+import Foundation
+import Qwen3TTS
+@testable import SpeechEngine
+import Tensors
+import TestSupport
+import Testing
+
+/// Generation in a process of its own: the same bytes, and nothing is lost or left when it dies.
+@Suite(.serialized) struct WorkerTests {
+    /// The program, beside the test bundle.
+    static let executable: String = {
+        let arguments = ProcessInfo.processInfo.arguments
+        var url = URL(fileURLWithPath: arguments.first { $0.contains(".xctest") } ?? arguments[0])
+        while url.path.contains(".xctest") { url.deleteLastPathComponent() }
+        return url.appendingPathComponent("martlet").path
+    }()
+
+    private func model(_ fixture: Fixture = .customVoice) throws -> SpeechModel {
+        try SpeechModel(directory: fixture.directory, compute: Compute(threads: 2))
+    }
+
+    private func options(_ mode: SyncMode = .sync) -> EngineOptions {
+        var options = EngineOptions()
+        options.workerProcess = true
+        options.workerExecutable = Self.executable
+        options.syncMode = mode
+        return options
+    }
+
+    private func request(frames: Int) -> SpeechRequest {
+        var request = SpeechRequest(text: "tea for two, they say")
+        // All bits of the seed reach the worker.
+        request.sampling.seed = .max - 5
+        request.sampling.temperature = 0.7
+        request.sampling.maxNewTokens = frames + 1
+        return request
+    }
+
+    /// Processes that this one, or another, has started as workers, by their command line.
+    private func workers(of own: pid_t = ProcessInfo.processInfo.processIdentifier) -> [pid_t] {
+        return (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.compactMap { pid_t($0) }.filter { pid in
+            guard let status = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
+                let line = try? String(contentsOfFile: "/proc/\(pid)/cmdline", encoding: .utf8)
+            else { return false }
+            // After the name in brackets: state, parent.
+            let fields = status.split(separator: ")").last?.split(separator: " ") ?? []
+            return line.hasPrefix("martlet\0worker\0") && fields.count > 1 && fields[1] == "\(own)"
+        } ?? []
+    }
+
+    @Test func theSameBytesAsInOneProcess() async throws {
+        let model = try model()
+        let here = await SpokenResult(try SpeechEngine(model: model).speak(request(frames: 7)))
+        for mode in [SyncMode.sync, .event, .none] {
+            let engine = SpeechEngine(model: model, options: options(mode))
+            for packets in [PacketPolicy.fixed(1), .growing] {
+                let there = await SpokenResult(try engine.speak(request(frames: 7), packets: packets))
+                #expect(there.codes == here.codes, "\(mode)")
+                #expect(there.summary?.fingerprint == here.summary?.fingerprint, "\(mode)")
+                #expect(there.summary?.finishReason == here.summary?.finishReason, "\(mode)")
+            }
+        }
+    }
+
+    @Test func textInPiecesAndAClonedVoiceReachIt() async throws {
+        let model = try model(.base)
+        let talker = model.configuration.talker
+        var request = request(frames: 12)
+        request.layout = .streaming
+        request.voice = .clone(
+            ClonePrompt(
+                speakerVector: (0..<talker.shape.hidden).map { 1 / Float($0 + 3) },
+                codes: (0..<(5 * talker.codeGroups)).map { Int32($0 * 37 % 64) }, codeGroups: talker.codeGroups,
+                referenceText: "So it goes.", modelIdentity: ""))
+        let here = await SpokenResult(try SpeechEngine(model: model).speak(request))
+        let engine = SpeechEngine(model: model, options: options(.none))
+        var open = request
+        (open.text, open.isComplete) = ("", false)
+        let stream = try engine.speak(open, packets: .fixed(2))
+        let reader = Task { await SpokenResult(stream) }
+        for character in request.text {
+            stream.append(String(character))
+            await Task.yield()
+        }
+        stream.completeText()
+        let there = await reader.value
+        #expect(there.codes == here.codes)
+        #expect(there.summary?.fingerprint == here.summary?.fingerprint)
+    }
+
+    @Test func whenItDiesItsUtterancesEndAndTheNextOnesGoOn() async throws {
+        let model = try model()
+        let here = await SpokenResult(try SpeechEngine(model: model).speak(request(frames: 6)))
+        var options = options()
+        // It cannot end before it is read.
+        options.maxUnreadFrames = 2
+        let engine = SpeechEngine(model: model, options: options)
+        let stream = try engine.speak(request(frames: 2000), packets: .fixed(1))
+        var before = 0
+        var iterator = stream.makeAsyncIterator()
+        while case .packet = await iterator.next(), before < 2 { before += 1 }
+        let victims = workers()
+        #expect(victims.count == 1)
+        for pid in victims {
+            // Its own process group.
+            #expect(getpgid(pid) == pid)
+            kill(pid, SIGKILL)
+        }
+        let lost = await SpokenResult(stream)
+        #expect(lost.summary?.finishReason == .workerLost)
+        #expect(lost.summary?.warnings.contains { $0.contains("signal 9") } == true)
+        #expect(engine.statistics.finished[.workerLost] == 1)
+
+        let next = await SpokenResult(try engine.speak(request(frames: 6)))
+        #expect(next.summary?.fingerprint == here.summary?.fingerprint)
+        #expect(engine.statistics.workerRestarts == 1)
+
+        // Killed with nothing to do, it costs nobody anything.
+        for pid in workers() { kill(pid, SIGKILL) }
+        while workers().contains(where: { !isDead($0) }) { try await Task.sleep(for: .milliseconds(5)) }
+        let last = await SpokenResult(try engine.speak(request(frames: 6)))
+        #expect(last.summary?.fingerprint == here.summary?.fingerprint)
+        #expect(engine.statistics.workerRestarts == 2)
+    }
+
+    private func isDead(_ pid: pid_t) -> Bool {
+        let status = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ""
+        return status.isEmpty || status.contains(") Z ")
+    }
+
+    @Test func cancelsReachIt() async throws {
+        let engine = SpeechEngine(model: try model(), options: options(.none))
+        for _ in 0..<3 {
+            let stream = try engine.speak(request(frames: 2000), packets: .fixed(1))
+            for await _ in stream { break }
+            stream.cancel()
+            let rest = await SpokenResult(stream)
+            #expect(rest.summary?.finishReason == .cancelled)
+        }
+        let whole = await SpokenResult(try engine.speak(request(frames: 3)))
+        #expect(whole.summary?.frames ?? 0 > 0)
+    }
+
+    @Test func aProgramThatDoesNotRunSaysSo() async throws {
+        for program in ["/nonexistent/martlet", "/bin/false"] {
+            var options = options()
+            options.workerExecutable = program
+            let engine = SpeechEngine(model: try model(), options: options)
+            let result = await SpokenResult(try engine.speak(request(frames: 3)))
+            #expect(result.summary?.finishReason == .workerLost)
+            #expect(result.summary?.warnings.last?.contains("worker process") == true)
+        }
+    }
+
+    @Test func logitsCannotBeTappedThere() throws {
+        let engine = SpeechEngine(model: try model(), options: options())
+        var request = request(frames: 3)
+        request.logitTap = { _, _, _ in }
+        #expect { _ = try engine.speak(request) } throws: { "\($0)".contains("worker process") }
+    }
+
+    @Test func itEndsWithItsEngine() async throws {
+        do {
+            let engine = SpeechEngine(model: try model(), options: options())
+            _ = await SpokenResult(try engine.speak(request(frames: 2)))
+            #expect(!workers().isEmpty)
+        }
+        while !workers().isEmpty { try await Task.sleep(for: .milliseconds(5)) }
+    }
+
+    /// However the engine's process ends.
+    @Test func itEndsWhenItsParentIsKilled() async throws {
+        let parent = Process()
+        parent.executableURL = URL(fileURLWithPath: Self.executable)
+        parent.arguments = ["bench", "ttfa", "--model", Fixture.customVoice.directory, "--count", "1000000"]
+        parent.environment = ["MARTLET_WORKER_PROCESS": "1"]
+        (parent.standardOutput, parent.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
+        try parent.run()
+        var found: [pid_t] = []
+        while found.isEmpty, parent.isRunning {
+            found = workers(of: parent.processIdentifier)
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        #expect(found.count == 1)
+        kill(parent.processIdentifier, SIGKILL)
+        parent.waitUntilExit()
+        while found.contains(where: { !isDead($0) }) { try await Task.sleep(for: .milliseconds(5)) }
+    }
+
+    @Test func theRingKeepsOrderAndBounds() throws {
+        let file = try #require(CodesRing.makeFile(capacity: 8))
+        let writer = try #require(CodesRing(file: file, capacity: 8))
+        let reader = try #require(CodesRing(file: file, capacity: 8))
+        #expect(CodesRing(file: file, capacity: 1 << 20) == nil)
+        close(file)
+        var sent: Int32 = 0, seen: Int32 = 0
+        for count in [3, 5, 8, 1, 7, 2] as [Int32] {
+            #expect(writer.write(sent..<(sent + count)))
+            sent += count
+            #expect(!writer.write([Int32](repeating: 0, count: 9 - Int(count))))
+            #expect(reader.take(Int(count) + 1) == nil)
+            #expect(reader.take(Int(count)) == Array(seen..<(seen + count)))
+            seen += count
+        }
+    }
+}
