@@ -19,21 +19,34 @@ extern const mk_kernels mk_neon_kernels;
 // The lanes of every reduction, on every instruction set: element i goes to lane i % 16, each lane is one chain of
 // fused multiply-adds, and the lanes are added 8 + 8, 4 + 4, 2 + 2, 1 + 1. Only bf16 weights have another order: in
 // each 16 elements the even ones go to lanes 0-7 and the odd ones to lanes 8-15, because that is how a 32-bit word of
-// two bfloat16 comes apart in two instructions.
+// two bfloat16 comes apart in two instructions. Quantised weights are multiplied as integers, below.
 #define LANES 16
 
-// Quantised rows are padded to whole blocks of 128 weights: 64 bytes of 4-bit codes.
+// Quantised rows are padded to whole blocks of 128 weights: 64 bytes of 4-bit codes, four groups A, B, C, D.
 #define QUANT_BLOCK 128
 // Weights whose scales are unpacked together: as many groups as lanes.
 #define SCALE_BLOCK (LANES * MK_GROUP)
 
-// 4-bit weights: code q (0…15) stands for scale·(q - 8). The kernels read it as the float 2^-126·(1 + q/16 + 7/128),
-// whose bits a shift, an or and a byte shuffle can make; activations are prepared times 2^96 to stay far from both ends
-// of the range, and a block's sum starts with scale·-(1.5 + 7/128)·Σx of every group so that it ends as Σ(q - 8)/16·x.
-#define Q4_ACTIVATION 0x1p96f
-#define Q4_CODE(q) (0x1p-126f * (1.0f + (float)(q) / 16.0f + 7.0f / 128.0f))
-#define Q4_START (Q4_CODE(8) * -0x1p96f)
-#define Q4_RESULT 0x1p34f
+// The product of quantised weights. Activations are quantised too, to 16 bits with a scale per group of 32, so that a
+// group's sum is one of integers: exact, in whatever order, below 2^31 (and each of its eight parts below 2^24, which a
+// float holds). Lanes 0-7 then add A and B, lanes 8-15 C and D: lane l adds scale(weights)·scale(activations)·(the
+// products of the group's elements 2l, 2l + 1, 16 + 2l, 17 + 2l) by a fused multiply-add.
+//
+// So that sixteen 32-bit lanes are filled by one multiplication of pairs, a block's codes lie in four planes of 32:
+// A's first half and C's, A's second and C's, B's first and D's, B's second and D's.
+static inline size_t plane_position(size_t element) {
+    size_t group = element / MK_GROUP % 4, half = element % MK_GROUP / 16;
+    return element / QUANT_BLOCK * QUANT_BLOCK + (group % 2 * 2 + half) * 32 + group / 2 * 16 + element % 16;
+}
+
+#define ACTIVATION_PEAK 32767.0f
+
+// The scale of a group of activations whose largest magnitude is `peak`, and in `inverse` what they are multiplied by
+// before they are rounded. A number that is not finite makes the scale one that is not, and so the sum.
+static inline float activation_scale(float peak, float *inverse) {
+    *inverse = peak > 0x1p-100f && peak < INFINITY ? ACTIVATION_PEAK / peak : 0.0f;
+    return peak < INFINITY ? peak / ACTIVATION_PEAK : NAN;
+}
 
 static inline size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -45,9 +58,8 @@ static inline float from_bf16(uint16_t bits) {
 }
 
 // A quantised row: the codes of round_up(k, 128) weights, then one bfloat16 scale per 32 weights, each part padded to
-// 64 bytes. 8 bits: two's complement bytes in order. 4 bits: in each 64 bytes (128 weights) byte 4·l + b holds weight
-// 16·b + l in its low half and weight 16·(b + 4) + l in its high half (l < 16, b < 4): 32-bit lane l holds the weights
-// that belong to lane l of the sum.
+// 64 bytes. 8 bits: two's complement bytes, plane after plane. 4 bits: 32 words of 16 bits a block; word i holds the
+// elements i of planes 0, 1, 2, 3, the first in its lowest four bits, in two's complement.
 static inline size_t quantized_codes(mk_format format, size_t k) {
     return round_up(k, QUANT_BLOCK) / (format == MK_Q4 ? 2 : 1);
 }
@@ -56,18 +68,31 @@ static inline size_t quantized_row(mk_format format, size_t k) {
     return quantized_codes(format, k) + round_up(round_up(k, QUANT_BLOCK) / MK_GROUP * sizeof(uint16_t), 64);
 }
 
-// Prepared activations, zeros beyond k. bf16: 16 by 16, evens first. 8 bits: in order. 4 bits: per SCALE_BLOCK the
-// starts of its 16 groups (zero where the row has ended), then its activations in order.
-static inline size_t prepared_size(mk_format format, size_t k) {
-    switch (format) {
-    case MK_Q8: return round_up(k, QUANT_BLOCK);
-    case MK_Q4: return round_up(k, SCALE_BLOCK) / MK_GROUP + round_up(k, QUANT_BLOCK);
-    default: return round_up(k, LANES);
-    }
+// Where the 4-bit code of a position lies.
+static inline size_t nibble_byte(size_t position) {
+    return position / QUANT_BLOCK * 64 + position % 32 * 2 + position % QUANT_BLOCK / 64;
 }
+
+static inline int nibble_shift(size_t position) { return position / 32 % 2 * 4; }
+
+static inline int quantized_code(mk_format format, const uint8_t *codes, size_t position) {
+    if (format == MK_Q8) return (int8_t)codes[position];
+    return ((codes[nibble_byte(position)] >> nibble_shift(position) & 15) ^ 8) - 8;
+}
+
+// Prepared activations, zeros beyond k. bf16: 16 by 16, evens first. Quantised: per SCALE_BLOCK the scales of its 16
+// groups (zero where the row has ended), then its 16-bit codes, plane after plane.
+static inline size_t prepared_size(mk_format format, size_t k) {
+    if (format == MK_BF16) return round_up(k, LANES);
+    return round_up(k, SCALE_BLOCK) / MK_GROUP + round_up(k, QUANT_BLOCK) / 2;
+}
+
+// Floats before the prepared activations of element `begin`, a multiple of SCALE_BLOCK.
+static inline size_t prepared_before(size_t begin) { return begin / MK_GROUP + begin / 2; }
 
 // Adding and subtracting this rounds |x| < 2^22 to the nearest integer, which is then in the sum's low bits.
 #define ROUND_MAGIC 0x1.8p23f
+#define ROUND_MAGIC_BITS 0x4b400000
 
 // sin r on |r| ≤ π/2 as r + r³·(S0 + S1·r² + S2·r⁴ + S3·r⁶): error 5e-9 before rounding.
 #define INV_PI 0x1.45f306p-2f

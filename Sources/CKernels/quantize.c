@@ -68,14 +68,12 @@ static void quantize_row(mk_format format, const float *row, size_t k, uint8_t *
         float inverse = inverse_of(from_bf16(scale));
         for (size_t i = 0; i < MK_GROUP; i++) {
             int code = (int)nearest_code(group[i] * inverse, low, high);
-            size_t element = start + i;
+            size_t position = plane_position(start + i);
             if (format == MK_Q8) {
-                out[element] = (uint8_t)code;
-                continue;
+                out[position] = (uint8_t)code;
+            } else {
+                out[nibble_byte(position)] |= (uint8_t)((code & 15) << nibble_shift(position));
             }
-            size_t plane = element % QUANT_BLOCK / LANES, lane = element % LANES;
-            uint8_t *byte = out + element / QUANT_BLOCK * 64 + 4 * lane + plane % 4;
-            *byte |= (uint8_t)((code + 8) << (plane < 4 ? 0 : 4));
         }
     }
 }
@@ -96,14 +94,6 @@ void mk_dequantize_row(mk_format format, const void *w, size_t outputs, size_t k
     for (size_t i = 0; i < k; i++) {
         uint16_t scale;
         memcpy(&scale, scales + i / MK_GROUP * 2, 2);
-        int code;
-        if (format == MK_Q8) {
-            code = (int8_t)codes[i];
-        } else {
-            size_t plane = i % QUANT_BLOCK / LANES;
-            uint8_t byte = codes[i / QUANT_BLOCK * 64 + 4 * (i % LANES) + plane % 4];
-            code = (plane < 4 ? byte & 15 : byte >> 4) - 8;
-        }
-        out[i] = from_bf16(scale) * (float)code;
+        out[i] = from_bf16(scale) * (float)quantized_code(format, codes, plane_position(i));
     }
 }

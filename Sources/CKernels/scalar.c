@@ -75,25 +75,31 @@ static float snake_of(float x, float alpha, float inv_beta) {
     return fmaf(sine * sine, inv_beta, x);
 }
 
+static void prepare_group(const float *x, size_t count, int16_t *codes, size_t first, float *scale) {
+    float peak = 0.0f, inverse;
+    // What is not a number stays the peak.
+    for (size_t i = 0; i < count; i++) peak = fabsf(x[i]) <= peak || isnan(peak) ? peak : fabsf(x[i]);
+    *scale = activation_scale(peak, &inverse);
+    for (size_t i = 0; i < count; i++) {
+        float shifted = x[i] * inverse + ROUND_MAGIC;
+        int32_t bits;
+        memcpy(&bits, &shifted, sizeof bits);
+        codes[plane_position(first + i)] = (int16_t)(bits - ROUND_MAGIC_BITS);
+    }
+}
+
 static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, size_t k, float *out) {
     size_t size = prepared_size(format, k);
     for (size_t row = 0; row < rows; row++, x += ldx, out += size) {
-        for (size_t i = 0; i < size; i++) out[i] = 0.0f;
-        for (size_t i = 0; i < k; i++) {
-            size_t block = i / LANES * LANES, e = i % LANES;
-            switch (format) {
-            case MK_Q8: out[i] = x[i]; break;
-            case MK_Q4: out[i + (i / SCALE_BLOCK + 1) * LANES] = x[i] * Q4_ACTIVATION; break;
-            default: out[block + e % 2 * 8 + e / 2] = x[i]; break;
-            }
+        memset(out, 0, size * sizeof *out);
+        if (format == MK_BF16) {
+            for (size_t i = 0; i < k; i++) out[i / LANES * LANES + i % 2 * 8 + i % LANES / 2] = x[i];
+            continue;
         }
-        if (format != MK_Q4) continue;
-        for (size_t i = 0; i < round_up(k, QUANT_BLOCK); i += MK_GROUP) {
-            float lanes[LANES];
-            for (size_t l = 0; l < LANES; l++) {
-                lanes[l] = (i + l < k ? x[i + l] : 0.0f) + (i + LANES + l < k ? x[i + LANES + l] : 0.0f);
-            }
-            out[i / SCALE_BLOCK * (SCALE_BLOCK + LANES) + i % SCALE_BLOCK / MK_GROUP] = Q4_START * sum_lanes(lanes);
+        for (size_t begin = 0; begin < k; begin += MK_GROUP) {
+            float *block = out + prepared_before(begin / SCALE_BLOCK * SCALE_BLOCK);
+            prepare_group(x + begin, k - begin < MK_GROUP ? k - begin : MK_GROUP, (int16_t *)(block + LANES),
+                          begin % SCALE_BLOCK, block + begin % SCALE_BLOCK / MK_GROUP);
         }
     }
 }
@@ -114,39 +120,25 @@ static float scale_at(const uint8_t *scales, size_t group) {
     return from_bf16(bits);
 }
 
-static float dot_q8(const uint8_t *w, const float *x, size_t k) {
-    const int8_t *codes = (const int8_t *)w;
-    const uint8_t *scales = w + quantized_codes(MK_Q8, k);
+static float dot_quantized(mk_format format, const uint8_t *w, const float *x, size_t k) {
+    const uint8_t *scales = w + quantized_codes(format, k);
     float lanes[LANES] = {0};
-    for (size_t i = 0; i < round_up(k, QUANT_BLOCK); i += MK_GROUP) {
-        for (size_t l = 0; l < LANES; l++) {
-            float sum = codes[i + l] * x[i + l];
-            sum = fmaf(codes[i + 16 + l], x[i + 16 + l], sum);
-            lanes[l] = fmaf(scale_at(scales, i / MK_GROUP), sum, lanes[l]);
+    for (size_t group = 0; group < round_up(k, QUANT_BLOCK) / MK_GROUP; group++) {
+        const float *block = x + prepared_before(group / LANES * SCALE_BLOCK);
+        const int16_t *activations = (const int16_t *)(block + LANES);
+        float scale = scale_at(scales, group) * block[group % LANES];
+        for (size_t l = 0; l < 8; l++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < 4; i++) {
+                size_t element = group * MK_GROUP + i / 2 * 16 + 2 * l + i % 2;
+                sum += quantized_code(format, w, plane_position(element)) *
+                       activations[plane_position(element % SCALE_BLOCK)];
+            }
+            float *lane = lanes + group % 4 / 2 * 8 + l;
+            *lane = fmaf((float)sum, scale, *lane);
         }
     }
     return sum_lanes(lanes);
-}
-
-static float dot_q4(const uint8_t *w, const float *x, size_t k) {
-    const uint8_t *scales = w + quantized_codes(MK_Q4, k);
-    float lanes[LANES] = {0};
-    for (size_t group = 0; group < round_up(k, QUANT_BLOCK) / MK_GROUP; group++, x += MK_GROUP) {
-        if (group % LANES == 0) {
-            for (size_t l = 0; l < LANES; l++) lanes[l] = fmaf(scale_at(scales, group + l), x[l], lanes[l]);
-            x += LANES;
-        }
-        for (size_t l = 0; l < LANES; l++) {
-            float sum = 0.0f;
-            for (size_t half = 0; half < 2; half++) {
-                size_t plane = group % 4 * 2 + half;
-                uint8_t byte = w[group / 4 * 64 + 4 * l + plane % 4];
-                sum = fmaf(Q4_CODE(plane < 4 ? byte & 15 : byte >> 4), x[16 * half + l], sum);
-            }
-            lanes[l] = fmaf(scale_at(scales, group), sum, lanes[l]);
-        }
-    }
-    return sum_lanes(lanes) * Q4_RESULT;
 }
 
 static void linear(mk_format format, const void *w, size_t k, size_t first, size_t last, const float *prepared,
@@ -156,8 +148,8 @@ static void linear(mk_format format, const void *w, size_t k, size_t first, size
         for (size_t o = first; o < last; o++) {
             const uint8_t *quantized = (const uint8_t *)w + o * quantized_row(format, k);
             switch (format) {
-            case MK_Q8: y[row * ldy + o] = dot_q8(quantized, x, k); break;
-            case MK_Q4: y[row * ldy + o] = dot_q4(quantized, x, k); break;
+            case MK_Q8:
+            case MK_Q4: y[row * ldy + o] = dot_quantized(format, quantized, x, k); break;
             default: y[row * ldy + o] = dot_bf16((const uint16_t *)w + o * k, x, k); break;
             }
         }

@@ -9,7 +9,7 @@ import Tensors
 /// Quantised copies of a checkpoint's matrices, made once and kept in the user's cache folder.
 enum QuantizedWeights {
     /// Raised when the packed formats change.
-    private static let version = "1"
+    private static let version = "2"
 
     /// The quantised matrices of the talker and the code predictor, from the cache or made now.
     ///

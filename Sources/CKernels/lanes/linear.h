@@ -7,36 +7,44 @@
 // Sixteen activations from i on, zeros beyond k.
 INLINE f32x16 activations_at(const float *x, size_t i, size_t k) { return i < k ? load(x + i, k - i) : 0.0f; }
 
+INLINE void store_codes(int16_t *codes, f32x16 rounded) {
+    typedef i16x16 unaligned __attribute__((aligned(1), may_alias));
+    *(unaligned *)codes = __builtin_convertvector((i32x16)rounded - ROUND_MAGIC_BITS, i16x16);
+}
+
+// Quantises a group of activations into the planes of a block; returns its scale.
+INLINE float prepare_group(f32x16 low, f32x16 high, int16_t *planes) {
+    // As integers, magnitudes have the order of the numbers, and what is not a number comes last.
+    i32x16 a = (i32x16)low & 0x7fffffff, b = (i32x16)high & 0x7fffffff;
+    int32_t bits = __builtin_reduce_max(a > b ? a : b);
+    float peak, inverse;
+    memcpy(&peak, &bits, sizeof peak);
+    float scale = activation_scale(peak, &inverse);
+    store_codes(planes, low * inverse + ROUND_MAGIC);
+    store_codes(planes + 32, high * inverse + ROUND_MAGIC);
+    return scale;
+}
+
 static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, size_t k, float *out) {
-    for (size_t row = 0; row < rows; row++, x += ldx) {
-        switch (format) {
-        case MK_Q8:
-            for (size_t i = 0; i < round_up(k, QUANT_BLOCK); i += LANES, out += LANES) {
-                store_f32x16(out, activations_at(x, i, k));
-            }
-            break;
-        case MK_Q4:
-            for (size_t begin = 0; begin < round_up(k, QUANT_BLOCK); begin += SCALE_BLOCK) {
-                f32x16 starts = 0.0f;
-                float *block = out + LANES;
-                for (size_t i = begin; i < begin + SCALE_BLOCK && i < round_up(k, QUANT_BLOCK); i += MK_GROUP) {
-                    f32x16 low = activations_at(x, i, k), high = activations_at(x, i + LANES, k);
-                    starts[(i - begin) / MK_GROUP] = Q4_START * sum_lanes(low + high);
-                    store_f32x16(block, low * Q4_ACTIVATION);
-                    store_f32x16(block + LANES, high * Q4_ACTIVATION);
-                    block += MK_GROUP;
-                }
-                store_f32x16(out, starts);
-                out = block;
-            }
-            break;
-        default:
-            for (size_t i = 0; i < k; i += LANES, out += LANES) {
+    const size_t size = prepared_size(format, k);
+    for (size_t row = 0; row < rows; row++, x += ldx, out += size) {
+        if (format == MK_BF16) {
+            for (size_t i = 0; i < k; i += LANES) {
                 f32x16 block = load(x + i, k - i);
-                store_f32x16(out, __builtin_shufflevector(block, block, 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11,
-                                                          13, 15));
+                store_f32x16(out + i, __builtin_shufflevector(block, block, 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9,
+                                                              11, 13, 15));
             }
-            break;
+            continue;
+        }
+        for (size_t begin = 0; begin < k; begin += SCALE_BLOCK) {
+            float *scales = out + prepared_before(begin);
+            int16_t *codes = (int16_t *)(scales + LANES);
+            store_f32x16(scales, 0.0f);
+            for (size_t i = 0; i < SCALE_BLOCK && begin + i < round_up(k, QUANT_BLOCK); i += MK_GROUP) {
+                scales[i / MK_GROUP] =
+                    prepare_group(activations_at(x, begin + i, k), activations_at(x, begin + i + LANES, k),
+                                  codes + plane_position(i));
+            }
         }
     }
 }
@@ -51,13 +59,13 @@ static void prepare(mk_format format, const float *x, size_t ldx, size_t rows, s
 #define PREFETCH 8192
 
 // Results of `count` outputs of one row.
-INLINE void store_sums(const f32x16 *sums, float factor, float *y, const size_t count) {
+INLINE void store_sums(const f32x16 *sums, float *y, const size_t count) {
     size_t o = 0;
     UNROLL for (; o + 4 <= count; o += 4) {
-        f32x4 four = sum_lanes_of_4(sums[o], sums[o + 1], sums[o + 2], sums[o + 3]) * factor;
+        f32x4 four = sum_lanes_of_4(sums[o], sums[o + 1], sums[o + 2], sums[o + 3]);
         memcpy(y + o, &four, sizeof four);
     }
-    UNROLL for (; o < count; o++) y[o] = sum_lanes(sums[o]) * factor;
+    UNROLL for (; o < count; o++) y[o] = sum_lanes(sums[o]);
 }
 
 INLINE f32x16 bf16_weights(const uint8_t *w) {
@@ -98,90 +106,72 @@ INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, si
     }
 }
 
-// The scales of one SCALE_BLOCK of O (at most 4) outputs: group g's is scales[o][g]. A broadcast from memory costs less
-// than taking a vector apart.
-INLINE void load_scales(const uint8_t *scales, size_t row_size, float out[][LANES], const size_t O) {
-    UNROLL for (size_t o = 0; o < O; o++) store_f32x16(out[o], widen_bf16((const uint16_t *)(scales + o * row_size)));
+// The codes of plane p of a block.
+INLINE i16x32 plane_q8(const uint8_t *block, const size_t p) {
+    return __builtin_convertvector(load_i8x32(block + 32 * p), i16x32);
 }
 
-INLINE f32x16 q8_weights(const uint8_t *w) {
-    return __builtin_convertvector(__builtin_convertvector(load_i8x16(w), i32x16), f32x16);
+INLINE i16x32 plane_q4(const uint8_t *block, const size_t p) {
+    return (i16x32)(load_u16x32(block) << (12 - 4 * p)) >> 12;
 }
 
-INLINE void tile_q8(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, size_t ahead,
-                    f32x16 *sum, const size_t O, const size_t R) {
-    const size_t row_size = quantized_row(MK_Q8, k), codes = quantized_codes(MK_Q8, k);
-    for (size_t block = begin; block < end; block += SCALE_BLOCK) {
-        float scales[4][LANES];
-        load_scales(w + codes + block / MK_GROUP * sizeof(uint16_t), row_size, scales, O);
-        for (size_t i = block; i < end && i < block + SCALE_BLOCK; i += MK_GROUP) {
-            UNROLL for (size_t o = 0; o < O; o++) {
-                const uint8_t *row = w + o * row_size;
-                __builtin_prefetch(row + i + ahead);
-                f32x16 low = q8_weights(row + i), high = q8_weights(row + i + 16);
-                f32x16 scale = scales[o][(i - block) / MK_GROUP];
-                UNROLL for (size_t r = 0; r < R; r++) {
-                    f32x16 group = low * load_f32x16(x + r * ldx + i);
-                    group = fma16(high, load_f32x16(x + r * ldx + i + 16), group);
-                    sum[r * O + o] = fma16(scale, group, sum[r * O + o]);
-                }
-            }
-        }
+// Products of neighbours, added: one instruction.
+INLINE i32x16 multiply_pairs(i16x32 a, i16x32 b) {
+    i32x32 products = __builtin_convertvector(a, i32x32) * __builtin_convertvector(b, i32x32);
+    return __builtin_shufflevector(products, products, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           __builtin_shufflevector(products, products, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+// The scale of one group in lanes 0-7, that of the next but one in lanes 8-15. A broadcast from memory costs less than
+// taking a vector apart.
+INLINE f32x16 two_scales(const float *scales) {
+    f32x8 low = scales[0], high = scales[2];
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+#define DEFINE_QUANTIZED_TILE(name, format)                                                                            \
+    INLINE void tile_##name(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end,          \
+                            size_t ahead, f32x16 *sum, const size_t O, const size_t R) {                               \
+        const size_t row_size = quantized_row(format, k), codes = quantized_codes(format, k);                          \
+        const size_t block_size = quantized_codes(format, QUANT_BLOCK);                                                \
+        for (size_t block = begin; block < end; block += SCALE_BLOCK) {                                                \
+            const float *prepared = x + prepared_before(block);                                                        \
+            float scales[16][LANES];                                                                                   \
+            UNROLL for (size_t o = 0; o < O; o++) {                                                                    \
+                f32x16 row = widen_bf16((const uint16_t *)(w + o * row_size + codes) + block / MK_GROUP);              \
+                UNROLL for (size_t r = 0; r < R; r++) {                                                                \
+                    store_f32x16(scales[r * O + o], row * load_f32x16(prepared + r * ldx));                            \
+                }                                                                                                      \
+            }                                                                                                          \
+            for (size_t i = block; i < end && i < block + SCALE_BLOCK; i += QUANT_BLOCK) {                             \
+                UNROLL for (size_t o = 0; o < O; o++) {                                                                \
+                    const uint8_t *weights = w + o * row_size + i / QUANT_BLOCK * block_size;                          \
+                    UNROLL for (size_t line = 0; line < block_size; line += 64) {                                      \
+                        __builtin_prefetch(weights + line + ahead);                                                    \
+                    }                                                                                                  \
+                    /* Loaded anew for each output: there are more activations than registers. */                      \
+                    const int16_t *activations = (const int16_t *)(prepared + LANES) + (i - block);                    \
+                    __asm__ volatile("" : "+r"(activations));                                                          \
+                    UNROLL for (size_t p = 0; p < 4; p += 2) {                                                         \
+                        i16x32 first = plane_##name(weights, p), second = plane_##name(weights, p + 1);                \
+                        UNROLL for (size_t r = 0; r < R; r++) {                                                        \
+                            const int16_t *row = activations + 2 * r * ldx + 32 * p;                                   \
+                            i32x16 products = multiply_pairs(first, load_i16x32(row)) +                                \
+                                              multiply_pairs(second, load_i16x32(row + 32));                           \
+                            f32x16 scale = two_scales(scales[r * O + o] + (i - block) / MK_GROUP + p / 2);             \
+                            sum[r * O + o] = fma16(__builtin_convertvector(products, f32x16), scale, sum[r * O + o]);  \
+                        }                                                                                              \
+                    }                                                                                                  \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
     }
-}
 
-// In every 32-bit lane byte B moves to byte 2, the rest is zero.
-#define Q4_LANE(B, l) 64, 64, 4 * (l) + (B), 64
-#define Q4_FOUR_LANES(B, l) Q4_LANE(B, l), Q4_LANE(B, (l) + 1), Q4_LANE(B, (l) + 2), Q4_LANE(B, (l) + 3)
-#define Q4_PLANE(codes, B)                                                                                             \
-    (f32x16) __builtin_shufflevector((u8x64)(codes), (u8x64)(0), Q4_FOUR_LANES(B, 0), Q4_FOUR_LANES(B, 4),             \
-                                     Q4_FOUR_LANES(B, 8), Q4_FOUR_LANES(B, 12))
-
-INLINE void group_q4(f32x16 low, f32x16 high, f32x16 scale, const float *x, size_t ldx, f32x16 *sum, const size_t O,
-                     const size_t R) {
-    UNROLL for (size_t r = 0; r < R; r++, x += ldx) {
-        f32x16 group = low * load_f32x16(x);
-        group = fma16(high, load_f32x16(x + LANES), group);
-        sum[r * O] = fma16(scale, group, sum[r * O]);
-    }
-}
-
-INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, size_t ahead,
-                    f32x16 *sum, const size_t O, const size_t R) {
-    const size_t row_size = quantized_row(MK_Q4, k), codes = quantized_codes(MK_Q4, k);
-    x += begin / SCALE_BLOCK * (SCALE_BLOCK + LANES);
-    for (size_t block = begin; block < end; block += SCALE_BLOCK) {
-        float scales[4][LANES];
-        load_scales(w + codes + block / MK_GROUP * sizeof(uint16_t), row_size, scales, O);
-        UNROLL for (size_t r = 0; r < R; r++) {
-            f32x16 starts = load_f32x16(x + r * ldx);
-            UNROLL for (size_t o = 0; o < O; o++) {
-                sum[r * O + o] = fma16(load_f32x16(scales[o]), starts, sum[r * O + o]);
-            }
-        }
-        x += LANES;
-        for (size_t i = block; i < end && i < block + SCALE_BLOCK; i += QUANT_BLOCK, x += QUANT_BLOCK) {
-            UNROLL for (size_t o = 0; o < O; o++) {
-                const uint8_t *row = w + o * row_size + i / 2;
-                const float *scale = scales[o] + (i - block) / MK_GROUP;
-                __builtin_prefetch(row + ahead);
-                // Loaded anew for each output: there are more activations than registers.
-                const float *activations = x;
-                __asm__ volatile("" : "+r"(activations));
-                // Each byte becomes 1qqqq111: the lowest bit of the exponent, the code, and 7/128 that all share.
-                u32x16 words = load_u32x16(row);
-                u32x16 low = words << 3 | 0x87878787u, high = words >> 1 | 0x87878787u;
-                group_q4(Q4_PLANE(low, 0), Q4_PLANE(low, 1), scale[0], activations, ldx, sum + o, O, R);
-                group_q4(Q4_PLANE(low, 2), Q4_PLANE(low, 3), scale[1], activations + 32, ldx, sum + o, O, R);
-                group_q4(Q4_PLANE(high, 0), Q4_PLANE(high, 1), scale[2], activations + 64, ldx, sum + o, O, R);
-                group_q4(Q4_PLANE(high, 2), Q4_PLANE(high, 3), scale[3], activations + 96, ldx, sum + o, O, R);
-            }
-        }
-    }
-}
+DEFINE_QUANTIZED_TILE(q8, MK_Q8)
+DEFINE_QUANTIZED_TILE(q4, MK_Q4)
 
 // `tile` for sums that wait in memory, at sums[r·ld + o].
-#define DEFINE_LINEAR(format_name, format, row_size, factor, one_row, tile_shape)                                      \
+#define DEFINE_LINEAR(format_name, format, row_size, one_row, tile_shape)                                              \
     INLINE void block_##format_name(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end,  \
                                     size_t ahead, f32x16 *sums, size_t ld, const size_t O, const size_t R) {           \
         f32x16 sum[16];                                                                                                \
@@ -215,7 +205,7 @@ INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size
                     }                                                                                                  \
                 }                                                                                                      \
             }                                                                                                          \
-            for (size_t r = 0; r < count; r++) store_sums(sums + r * N, factor, y + (row + r) * ldy, N);               \
+            for (size_t r = 0; r < count; r++) store_sums(sums + r * N, y + (row + r) * ldy, N);                       \
         }                                                                                                              \
     }                                                                                                                  \
                                                                                                                        \
@@ -229,7 +219,7 @@ INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size
                 f32x16 sum[one_row];                                                                                   \
                 UNROLL for (size_t i = 0; i < one_row; i++) sum[i] = 0.0f;                                             \
                 tile_##format_name(w + o * size, k, x, ldx, 0, padded, PREFETCH, sum, one_row, 1);                     \
-                store_sums(sum, factor, y + o, one_row);                                                               \
+                store_sums(sum, y + o, one_row);                                                                       \
             }                                                                                                          \
         } else {                                                                                                       \
             for (; o + OUTPUT_GROUP <= last; o += OUTPUT_GROUP) {                                                      \
@@ -239,9 +229,9 @@ INLINE void tile_q4(const uint8_t *w, size_t k, const float *x, size_t ldx, size
         for (; o < last; o++) rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, 1, 1, 1);                  \
     }
 
-DEFINE_LINEAR(bf16, MK_BF16, k * sizeof(uint16_t), 1.0f, ONE_ROW_BF16, BF16_TILE)
-DEFINE_LINEAR(q8, MK_Q8, quantized_row(MK_Q8, k), 1.0f, ONE_ROW_QUANTIZED, QUANTIZED_TILE)
-DEFINE_LINEAR(q4, MK_Q4, quantized_row(MK_Q4, k), Q4_RESULT, ONE_ROW_QUANTIZED, QUANTIZED_TILE)
+DEFINE_LINEAR(bf16, MK_BF16, k * sizeof(uint16_t), ONE_ROW_BF16, BF16_TILE)
+DEFINE_LINEAR(q8, MK_Q8, quantized_row(MK_Q8, k), ONE_ROW_QUANTIZED, QUANTIZED_TILE)
+DEFINE_LINEAR(q4, MK_Q4, quantized_row(MK_Q4, k), ONE_ROW_QUANTIZED, QUANTIZED_TILE)
 
 static void linear(mk_format format, const void *w, size_t k, size_t first, size_t last, const float *prepared,
                    size_t rows, float *y, size_t ldy) {

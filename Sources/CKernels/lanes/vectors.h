@@ -21,9 +21,12 @@ typedef float f32x4 __attribute__((ext_vector_type(4)));
 typedef int32_t i32x16 __attribute__((ext_vector_type(16)));
 typedef uint32_t u32x16 __attribute__((ext_vector_type(16)));
 typedef uint32_t u32x8 __attribute__((ext_vector_type(8)));
-typedef int8_t i8x16 __attribute__((ext_vector_type(16)));
 typedef uint16_t u16x16 __attribute__((ext_vector_type(16)));
-typedef uint8_t u8x64 __attribute__((ext_vector_type(64)));
+typedef int8_t i8x32 __attribute__((ext_vector_type(32)));
+typedef int16_t i16x16 __attribute__((ext_vector_type(16)));
+typedef int16_t i16x32 __attribute__((ext_vector_type(32)));
+typedef uint16_t u16x32 __attribute__((ext_vector_type(32)));
+typedef int32_t i32x32 __attribute__((ext_vector_type(32)));
 
 #define DEFINE_LOAD(name, type)                                                 \
     INLINE type name(const void *p) {                                           \
@@ -31,10 +34,11 @@ typedef uint8_t u8x64 __attribute__((ext_vector_type(64)));
         return *(const unaligned *)p;                                           \
     }
 DEFINE_LOAD(load_f32x16, f32x16)
-DEFINE_LOAD(load_u32x16, u32x16)
 DEFINE_LOAD(load_u32x8, u32x8)
-DEFINE_LOAD(load_i8x16, i8x16)
 DEFINE_LOAD(load_u16x16, u16x16)
+DEFINE_LOAD(load_i8x32, i8x32)
+DEFINE_LOAD(load_i16x32, i16x32)
+DEFINE_LOAD(load_u16x32, u16x32)
 #undef DEFINE_LOAD
 
 INLINE void store_f32x16(float *p, f32x16 value) {

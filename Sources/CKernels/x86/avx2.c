@@ -5,9 +5,9 @@
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 
 #define ONE_ROW_BF16 4
-#define ONE_ROW_QUANTIZED 2
+#define ONE_ROW_QUANTIZED 4
 #define BF16_TILE 2, 2
-#define QUANTIZED_TILE 1, 4
+#define QUANTIZED_TILE 2, 2
 
 // Twelve registers of sums, two of weights, one of activations.
 #define CONV_COLUMNS 6
