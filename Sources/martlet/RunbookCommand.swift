@@ -118,7 +118,10 @@ struct RunbookCommand: AsyncParsableCommand {
         runner.firstAudioLimit = ttfaLimit
         runner.folder = out + "/codes"
 
-        var report = RunbookReport(machine: RunbookRunner.machine(model), injectedDrift: runner.drift?.label)
+        var held = settings.switches
+        held["max_new_tokens"] = runner.sampling.maxNewTokens.map { "\($0)" }
+        var report = RunbookReport(
+            machine: RunbookRunner.machine(model), injectedDrift: runner.drift?.label, settings: held)
         for procedure in try RunbookProcedure.named(procedures) {
             let result = try await runner.run(procedure, on: model) { line in if !json { printError(line) } }
             report.procedures.append(result)

@@ -138,8 +138,9 @@ import Testing
     private func arm(_ name: String, _ times: [Double], notes: [String] = []) -> RunbookReport.Arm {
         let runs = times.enumerated().map { index, time in
             RunbookReport.Run(
-                tag: "\(name)_\(index)", isGood: true, firstAudioMs: time, totalMs: time, realTimeFactor: 1, frames: 4,
-                hash: "a", firstPacketHash: "b", samplesHash: "c", packets: [])
+                tag: "\(name)_\(index)", isGood: true, firstAudioMs: time, totalMs: time, codeMs: nil,
+                decodeFirstMs: nil,
+                realTimeFactor: 1, frames: 4, hash: "a", firstPacketHash: "b", samplesHash: "c", packets: [])
         }
         return RunbookReport.Arm(
             name: name, work: "speak", textID: "long_03", packet: 4, switches: [:], notes: notes, problem: nil,

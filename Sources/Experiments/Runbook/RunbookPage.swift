@@ -38,6 +38,9 @@ public enum RunbookPage {
         if let identity = machine.identity { fact("identity", String(identity.prefix(16))) }
         fact("device", "\(machine.device): \(machine.processor), \(machine.instructionSet), \(machine.threads) threads")
         fact("weights", machine.weights)
+        for name in ["deterministic_policy", "seed", "max_new_tokens"] {
+            if let value = report.settings[name] { fact(name, value) }
+        }
         fact("load", "\(fixed(machine.load, 2)) on \(machine.cores) processors when it began")
         if let drift = report.injectedDrift { fact("injected drift", drift) }
         var warnings = Markup()

@@ -41,6 +41,8 @@ public struct RunbookProcedure: Sendable {
 
     /// A figure that a procedure reads.
     public enum Reading: Sendable {
+        /// `code_ms` of all frames, and `decode_first_ms` of the first packet.
+        case stages
         /// `queue_wait_ms`, `decode_calls`, `codes_frames_max`, `pcm_samples_total`, `pcm_samples_max`.
         case packetTrace
         /// The longest wait between two packets.
@@ -81,7 +83,7 @@ extension RunbookProcedure {
                 Arm(
                     name: "packet 4", switches: [.process(0), .packet(4)],
                     before: "TTFA P50 660 ms, hash_unique 1 of 30, RTF 1.57")
-            ], criteria: [.equalRuns, .firstAudioWithinLimit]),
+            ], reads: [.stages], criteria: [.equalRuns, .firstAudioWithinLimit]),
         RunbookProcedure(
             id: "q32", question: "Do smaller packets reach 350 ms?",
             arms: [
@@ -91,7 +93,7 @@ extension RunbookProcedure {
                 Arm(
                     name: "packet 1", switches: [.process(0), .packet(1)],
                     before: "TTFA P50 40 s, hash_unique 23, 555 samples short"),
-            ], reads: [.samples], criteria: [.equalRuns, .allSamples, .firstAudioWithinLimit]),
+            ], reads: [.stages, .samples], criteria: [.equalRuns, .allSamples, .firstAudioWithinLimit]),
         RunbookProcedure(
             id: "q33", question: "Is overlap stable, at once (A) and after the first packet (B)?",
             arms: [
@@ -190,6 +192,7 @@ extension RunbookProcedure {
             arms: [
                 Arm(name: "packet 1", switches: [.packet(1)], work: .replay),
                 Arm(name: "packet 4", switches: [.packet(4)], work: .replay),
+                Arm(name: "packet 4, windowed", switches: [.packet(4), .windowed(leftContext: 25)], work: .replay),
             ], runs: 3, reads: [.samples], criteria: [.allSamples]),
         RunbookProcedure(
             id: "accept", question: "Is the engine accepted: 10 equal runs, and first audio before event sync's?",

@@ -4,19 +4,22 @@ public struct RunbookReport: Sendable, Codable, Equatable {
     public let machine: Machine
     /// The disturbance that was injected; nil for none.
     public let injectedDrift: String?
+    /// What held where an arm did not set it.
+    public let settings: [String: String]
     /// Procedure by procedure.
     public var procedures: [Procedure]
 
     enum CodingKeys: String, CodingKey {
-        case machine, procedures
+        case machine, settings, procedures
         case injectedDrift = "injected_drift"
     }
 
     /// A report on a machine.
-    public init(machine: Machine, injectedDrift: String? = nil, procedures: [Procedure] = []) {
+    public init(machine: Machine, injectedDrift: String? = nil, settings: [String: String] = [:]) {
         self.machine = machine
         self.injectedDrift = injectedDrift
-        self.procedures = procedures
+        self.settings = settings
+        procedures = []
     }
 
     /// Fails if one procedure does; passes if one passes and none fails.
@@ -159,6 +162,8 @@ extension RunbookReport {
         public let isGood: Bool
         /// Milliseconds to the first audio and to the end.
         public let firstAudioMs: Double?, totalMs: Double
+        /// Milliseconds of code generation, all frames, and of decoding the first packet; nil where there was none.
+        public let codeMs: Double?, decodeFirstMs: Double?
         /// Computing time by speaking time.
         public let realTimeFactor: Double?
         /// Frames.
@@ -173,6 +178,8 @@ extension RunbookReport {
             case isGood = "ok"
             case firstAudioMs = "ttfa_ms"
             case totalMs = "total_ms"
+            case codeMs = "code_ms"
+            case decodeFirstMs = "decode_first_ms"
             case realTimeFactor = "rtf"
             case firstPacketHash = "first_packet_hash"
             case samplesHash = "pcm_hash"

@@ -119,6 +119,8 @@ final class RunbookSeries {
             RunbookReport.Run(
                 tag: tag, isGood: run.frames > 0 && [.stop, .length].contains(summary.finishReason),
                 firstAudioMs: summary.firstAudio.map { 1000 * $0 }, totalMs: 1000 * summary.elapsed,
+                codeMs: 1000 * (summary.stages.talker + summary.stages.codePredictor),
+                decodeFirstMs: run.times.first.map { 1000 * ($0.decodeEnd - $0.decodeStart) },
                 realTimeFactor: summary.realTimeFactor, frames: run.frames, hash: summary.fingerprint.codes,
                 firstPacketHash: codesHash(run.codes.prefix(packet * run.groups)), samplesHash: summary.fingerprint.pcm,
                 packets: run.packets.indices.map { index in
@@ -139,6 +141,7 @@ final class RunbookSeries {
         runs.append(
             RunbookReport.Run(
                 tag: tag, isGood: run.frames > 0, firstAudioMs: run.firstPacketMs, totalMs: run.totalMs,
+                codeMs: run.totalMs, decodeFirstMs: nil,
                 realTimeFactor: run.totalMs / 1000 / (Double(max(run.frames, 1)) * model.secondsPerFrame),
                 frames: run.frames, hash: run.hash,
                 firstPacketHash: codesHash(codes.prefix(packet * model.decoder.codeGroups)), samplesHash: nil,
@@ -147,7 +150,9 @@ final class RunbookSeries {
 
     private func replay(_ tag: String) throws(ExperimentError) {
         guard let fixedCodes else { return }
-        let (run, _) = try CodesReplay.make(model, fixedCodes, packet: packet)
+        var (mode, leftContext) = (CodesReplay.Mode.incremental, 0)
+        if case .windowed(let frames) = setup.engine.decoding { (mode, leftContext) = (.windowed, frames) }
+        let (run, _) = try CodesReplay.make(model, fixedCodes, packet: packet, mode: mode, leftContext: leftContext)
         records.append(CodeRecord(tag: tag, codes: fixedCodes.codes, groups: fixedCodes.groups))
         decodeTimes.append(run.decodeMs.p50)
         count(
@@ -156,8 +161,8 @@ final class RunbookSeries {
         let total = run.decodeMs.p50 * Double(run.calls)
         runs.append(
             RunbookReport.Run(
-                tag: tag, isGood: run.isComplete, firstAudioMs: nil, totalMs: total, realTimeFactor: nil,
-                frames: fixedCodes.frames, hash: codesHash(fixedCodes.codes),
+                tag: tag, isGood: run.isComplete, firstAudioMs: nil, totalMs: total, codeMs: nil, decodeFirstMs: nil,
+                realTimeFactor: nil, frames: fixedCodes.frames, hash: codesHash(fixedCodes.codes),
                 firstPacketHash: codesHash(fixedCodes.codes.prefix(packet * fixedCodes.groups)),
                 samplesHash: run.samplesHash, packets: []))
     }
@@ -180,7 +185,10 @@ final class RunbookSeries {
     }
 
     private var switches: [String: String] {
-        arm.switches.reduce(into: [:]) { $0[$1.name] = $1.value }
+        arm.switches.reduce(into: [:]) { all, one in
+            all[one.name] = one.value
+            if case .windowed = one { all["TTS_DEEP_STREAM_DECODE_MODE"] = "windowed" }
+        }
     }
 
     // MARK: What is read
@@ -206,6 +214,11 @@ final class RunbookSeries {
     private func readings(_ reading: RunbookProcedure.Reading) -> [RunbookReport.Reading] {
         func one(_ name: String, _ value: String) -> RunbookReport.Reading { .init(name: name, value: value) }
         switch reading {
+        case .stages:
+            return [
+                one("code_ms", fixed(percentile(runs.compactMap(\.codeMs), 0.5), 1)),
+                one("decode_first_ms", fixed(percentile(runs.compactMap(\.decodeFirstMs), 0.5), 1)),
+            ]
         case .packetTrace:
             guard let last = traces.last else { return [] }
             return [

@@ -7,6 +7,8 @@ public enum RunbookSwitch: Sendable, Equatable {
     case process(Int)
     /// Codec frames of a packet.
     case packet(Int)
+    /// The decoder begins anew with each packet, after so many frames of context.
+    case windowed(leftContext: Int)
     /// Packets that are out before generation and decoding overlap.
     case prefillPackets(Int)
     /// How generation and decoding share the device.
@@ -33,6 +35,7 @@ public enum RunbookSwitch: Sendable, Equatable {
         switch self {
         case .process: "TTS_DEEP_STREAM_PROCESS"
         case .packet: "TTS_DEEP_STREAM_PACKET_TOKENS"
+        case .windowed: "TTS_DEEP_STREAM_LEFT_CONTEXT"
         case .prefillPackets: "TTS_DEEP_STREAM_PREFILL_PACKETS"
         case .sync: "TTS_DEEP_STREAM_SYNC_MODE"
         case .codegenBlocking: "TTS_DEEP_STREAM_CODEGEN_BLOCKING"
@@ -58,6 +61,7 @@ public enum RunbookSwitch: Sendable, Equatable {
             .decoderFP32(let n), .decodeEvery(let n), .packetTrace(let n), .topK(let n), .cudnnBenchmark(let n),
             .cudnnDeterministic(let n), .cudnnTF32(let n), .matmulTF32(let n), .cudnnTrace(let n):
             "\(n)"
+        case .windowed(let leftContext): "\(leftContext)"
         case .sync(let mode): mode.rawValue
         case .dummyDecoder(let stages): stages.rawValue
         case .decoderDevice(let device): device
@@ -83,12 +87,10 @@ struct RunbookSetup {
 
     private mutating func apply(_ one: RunbookSwitch) {
         switch one {
-        case .process(let n):
-            engine.workerProcess = n != 0
-            if n != 0 { notes.append("\(one.name)=1 is not in this build yet: codes are generated on a thread") }
+        case .process(let n): engine.workerProcess = n != 0
         case .packet(let n): packet = n
-        case .prefillPackets(let n):
-            engine.prefillPackets = n
+        case .windowed(let leftContext): engine.decoding = .windowed(leftContext: leftContext)
+        case .prefillPackets(let n): engine.prefillPackets = n
         case .sync(let mode): engine.syncMode = mode
         case .dummyDecoder(let stages): engine.decoderStages = stages
         case .decodeEvery(let n): engine.decodeEvery = n
