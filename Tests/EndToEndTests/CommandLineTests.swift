@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// The built program, run as a user runs it.
-private struct Martlet {
+struct Martlet {
     let status: Int32
     let output: Data
     let errors: String
@@ -43,7 +43,7 @@ private struct Martlet {
     }()
 }
 
-private struct TemporaryFolder: ~Copyable {
+struct TemporaryFolder: ~Copyable {
     let path: String
     init() throws {
         let url = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
