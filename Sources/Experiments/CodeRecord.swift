@@ -1,5 +1,5 @@
 public import Qwen3TTS
-import SpeechEngine
+public import SpeechEngine
 import Tensors
 
 #if canImport(FoundationEssentials)
@@ -38,9 +38,12 @@ public struct CodeRecord: Sendable {
         public var realTimeFactor: Double?
         /// What was set: packet, weights, threads and so on.
         public var switches: [String: String]
+        /// What decoding did: `queue_wait_ms`, `decode_calls`, `codes_frames_max`, `pcm_samples_total`,
+        /// `pcm_samples_max`.
+        public var trace: [String: Double]?
 
         enum CodingKeys: String, CodingKey {
-            case tag, text, voice, model, frames, codebooks, seed, switches
+            case tag, text, voice, model, frames, codebooks, seed, switches, trace
             case textID = "text_id"
             case codesHash = "codes_sha256"
             case firstPacketHash = "first_packet_sha256"
@@ -79,25 +82,41 @@ public struct CodeRecord: Sendable {
         tag: String, _ run: EngineRun, of model: SpeechModel, identity: String?, text: ExperimentText,
         voice: ExperimentVoice, packet: Int, switches: [String: String]
     ) {
-        let stages = run.summary.stages
+        self.init(
+            tag: tag, run.codes, run.summary, of: model, identity: identity, text: text, voice: voice.label,
+            packet: packet, switches: switches)
+    }
+
+    /// A record of what an engine made of a request.
+    public init(
+        tag: String, _ codes: [Int32], _ summary: SpeechSummary, of model: SpeechModel, identity: String?,
+        text: ExperimentText, voice: String?, packet: Int, switches: [String: String]
+    ) {
+        let (stages, groups) = (summary.stages, model.decoder.codeGroups)
         var times = [
-            "total": 1000 * run.summary.elapsed, "talker": 1000 * stages.talker,
+            "total": 1000 * summary.elapsed, "talker": 1000 * stages.talker,
             "predictor": 1000 * stages.codePredictor, "decode": 1000 * stages.decoder,
             "code": 1000 * (stages.talker + stages.codePredictor),
         ]
-        times["ttfa"] = run.summary.firstAudio.map { 1000 * $0 }
+        times["ttfa"] = summary.firstAudio.map { 1000 * $0 }
+        let trace = [
+            "queue_wait_ms": 1000 * summary.trace.queueWait, "decode_calls": Double(summary.trace.decodeCalls),
+            "codes_frames_max": Double(summary.trace.codesFramesMax),
+            "pcm_samples_total": Double(summary.trace.pcmSamplesTotal),
+            "pcm_samples_max": Double(summary.trace.pcmSamplesMax),
+        ]
         let size = Int32(model.decoder.codebookSize)
         self.init(
-            tag: tag, codes: run.codes, groups: run.groups,
+            tag: tag, codes: codes, groups: groups,
             meta: Meta(
-                tag: tag, textID: text.id, text: text.text, voice: voice.label, model: identity,
-                codesHash: run.summary.fingerprint.codes,
-                firstPacketHash: Experiments.codesHash(run.codes.prefix(packet * run.groups)),
-                samplesHash: run.summary.fingerprint.pcm, frames: run.frames, codebooks: run.groups,
-                minCode: Int(run.codes.min() ?? -1), maxCode: Int(run.codes.max() ?? -1),
-                outOfRange: run.codes.count { $0 < 0 || $0 >= size },
-                finishReason: run.summary.finishReason.rawValue, seed: run.summary.seed, times: times,
-                realTimeFactor: run.summary.realTimeFactor, switches: switches))
+                tag: tag, textID: text.id, text: text.text, voice: voice, model: identity,
+                codesHash: summary.fingerprint.codes,
+                firstPacketHash: Experiments.codesHash(codes.prefix(packet * groups)),
+                samplesHash: summary.fingerprint.pcm, frames: codes.count / groups, codebooks: groups,
+                minCode: Int(codes.min() ?? -1), maxCode: Int(codes.max() ?? -1),
+                outOfRange: codes.count { $0 < 0 || $0 >= size },
+                finishReason: summary.finishReason.rawValue, seed: summary.seed, times: times,
+                realTimeFactor: summary.realTimeFactor, switches: switches, trace: trace))
     }
 
     /// Writes both files into a folder, which is made.

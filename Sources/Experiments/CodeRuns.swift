@@ -11,8 +11,8 @@ public struct CodeRuns: Sendable {
     public var voice = ExperimentVoice()
     /// How codes are chosen.
     public var sampling = SamplingOptions()
-    /// Whether the seed is as it stands there, or derived from it and the text.
-    public var seedMode = SeedMode.fixed
+    /// What holds for the request besides.
+    public var rules = RequestRules()
     /// How often.
     public var count = 1
     /// Codec frames of a packet.
@@ -135,7 +135,7 @@ public struct CodeRuns: Sendable {
         for index in -warmUp..<count {
             let isDisturbed = drift != nil && index == driftRun ?? count - 1
             let tag = "\(tagPrefix)_\(index + 1)"
-            var request = try model.experimentRequest(text, voice, sampling: sampling, seedMode: seedMode)
+            var request = try model.experimentRequest(text, voice, sampling: sampling, rules: rules)
             let recorder = choices.map(TopChoicesRecorder.init)
             try attach(isDisturbed ? drift : nil, recorder, to: &request, of: model)
             let run = try await EngineRun.make(engine, request, packet: packet)

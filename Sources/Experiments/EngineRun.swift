@@ -63,7 +63,8 @@ public struct EngineRun: Sendable {
 extension SpeechModel {
     /// The request for a text of an experiment. A Base model, whose voices come from recordings, gets a stand-in.
     public func experimentRequest(
-        _ text: ExperimentText, _ voice: ExperimentVoice, sampling: SamplingOptions, seedMode: SeedMode = .fixed
+        _ text: ExperimentText, _ voice: ExperimentVoice, sampling: SamplingOptions,
+        rules: RequestRules = RequestRules()
     ) throws(ExperimentError) -> SpeechRequest {
         var request = SpeechRequest(text: text.text)
         request.sampling = sampling
@@ -76,7 +77,7 @@ extension SpeechModel {
         } else if let speaker = voice.speaker {
             request.voice = .named(speaker)
         }
-        if seedMode == .content { request.sampling.seed = request.contentSeed(sampling.seed) }
+        rules.apply(to: &request, of: self)
         return request
     }
 }

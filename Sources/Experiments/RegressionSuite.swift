@@ -127,8 +127,8 @@ public struct RegressionSuite: Sendable {
     public var mode = Mode.fast
     /// How codes are chosen.
     public var sampling = SamplingOptions()
-    /// Whether the seed is as it stands there, or derived from it and each text.
-    public var seedMode = SeedMode.fixed
+    /// What holds for each request besides.
+    public var rules = RequestRules()
     /// Codec frames of a streamed packet.
     public var packet = 2
     /// What passes.
@@ -184,7 +184,7 @@ public struct RegressionSuite: Sendable {
     ) async throws(ExperimentError) -> Case {
         let model = engine.model
         let name = "\(text.id)-\(voice.label)"
-        let request = try model.experimentRequest(text, voice, sampling: sampling, seedMode: seedMode)
+        let request = try model.experimentRequest(text, voice, sampling: sampling, rules: rules)
         let stream = try await EngineRun.make(engine, request, packet: packet)
         let offline = try await EngineRun.make(engine, request, packet: 1 << 20)
         try ExperimentError.wrap("\(folder)/\(name).wav") {

@@ -53,6 +53,8 @@ public struct EngineOptions: Sendable {
     /// What counts as a run-away; nil lets the model speak on until its own limit.
     public var runaway: RunawayLimits? = RunawayLimits()
 
+    /// Keeps short utterances that have ended, so that the same request again is answered at once; nil keeps none.
+    public var starterCache: StarterCacheLimits?
     /// How the decoder remembers what came before a packet. Windowed decoding gives other samples than the incremental
     /// one, and they depend on the packets.
     public var decoding = DecoderMode.incremental

@@ -30,7 +30,7 @@ final class Inbox: @unchecked Sendable {
     private var arrivals: [Arrival] = []
     private var isWoken = false
     private var isStopped = false
-    private var isDraining = false
+    private var drains = false
     private var drained: [CheckedContinuation<Void, Never>] = []
     private var published = EngineStatistics()
     private var refused = 0
@@ -41,7 +41,7 @@ final class Inbox: @unchecked Sendable {
     func add(_ arrival: Arrival) throws(EngineError) {
         condition.lock()
         defer { condition.unlock() }
-        if isDraining {
+        if drains {
             refused += 1
             throw .draining
         }
@@ -54,6 +54,9 @@ final class Inbox: @unchecked Sendable {
         arrivals.append(arrival)
         condition.signal()
     }
+
+    /// Whether nothing new is taken.
+    var isDraining: Bool { condition.withLock { drains } }
 
     /// Something changed for a session: text, a cancel, a reader that has read.
     func wake() {
@@ -74,7 +77,7 @@ final class Inbox: @unchecked Sendable {
     func drain() async {
         await withCheckedContinuation { continuation in
             condition.withLock {
-                isDraining = true
+                drains = true
                 drained.append(continuation)
                 isWoken = true
                 condition.signal()
@@ -88,7 +91,7 @@ final class Inbox: @unchecked Sendable {
         defer { condition.unlock() }
         if sleeping {
             while arrivals.isEmpty, !isWoken, !isStopped {
-                if isDraining, !hasSessions { resumeDrained() }
+                if drains, !hasSessions { resumeDrained() }
                 // Sessions that wait for a reader or for text have time limits to be looked after.
                 if hasSessions {
                     if !condition.wait(until: Date(timeIntervalSinceNow: 1)) { break }
@@ -97,7 +100,7 @@ final class Inbox: @unchecked Sendable {
                 }
             }
         }
-        if isDraining, !hasSessions, arrivals.isEmpty { resumeDrained() }
+        if drains, !hasSessions, arrivals.isEmpty { resumeDrained() }
         isWoken = false
         if isStopped {
             resumeDrained()

@@ -14,6 +14,7 @@ public final class SpeechEngine: Sendable {
     public let notes: [String]
     private let hasWorker: Bool
     private let inbox: Inbox
+    private let starters: StarterCache?
     private let nextID = Atomic<UInt64>(1)
 
     /// Starts the engine's thread.
@@ -24,6 +25,7 @@ public final class SpeechEngine: Sendable {
         hasWorker = options.workerProcess
         let inbox = Inbox(maxQueued: options.maxQueued)
         self.inbox = inbox
+        starters = options.starterCache.map(StarterCache.init)
         let thread = Thread {
             var driver = Driver(model: model, options: options, inbox: inbox)
             driver.run()
@@ -56,9 +58,15 @@ public final class SpeechEngine: Sendable {
         } catch {
             throw .request(error)
         }
+        let id = nextID.wrappingAdd(1, ordering: .relaxed).oldValue
+        if !inbox.isDraining, let events = starters?.events(request, packets) {
+            let stream = SpeechStream(id: id, wakeEngine: {})
+            for event in events { stream.deliver(event) }
+            return stream
+        }
         // The stream keeps the engine, so that what has been started can be read to its end.
         let stream = SpeechStream(
-            id: nextID.wrappingAdd(1, ordering: .relaxed).oldValue, wakeEngine: { self.inbox.wake() })
+            id: id, wakeEngine: { self.inbox.wake() }, recorder: starters?.recorder(request, packets))
         try inbox.add(
             Arrival(
                 request: firstRequest, firstPart: firstPart, script: script, isComplete: request.isComplete,

@@ -100,6 +100,7 @@ public final class SpeechStream: AsyncSequence, Sendable {
     public let id: UInt64
     private let state = Mutex(State())
     private let wakeEngine: @Sendable () -> Void
+    private let recorder: (@Sendable (SpeechEvent) -> Void)?
 
     private struct State {
         var events: [SpeechEvent] = []
@@ -112,8 +113,12 @@ public final class SpeechStream: AsyncSequence, Sendable {
         var textComplete = false
     }
 
-    init(id: UInt64, wakeEngine: @escaping @Sendable () -> Void) {
+    /// - Parameter recorder: sees every event as it is delivered.
+    init(
+        id: UInt64, wakeEngine: @escaping @Sendable () -> Void, recorder: (@Sendable (SpeechEvent) -> Void)? = nil
+    ) {
         self.id = id
+        self.recorder = recorder
         self.wakeEngine = wakeEngine
     }
 
@@ -191,6 +196,7 @@ public final class SpeechStream: AsyncSequence, Sendable {
     }
 
     func deliver(_ event: SpeechEvent) {
+        recorder?(event)
         let reader = state.withLock { state -> CheckedContinuation<SpeechEvent?, Never>? in
             if case .end = event { state.ended = true }
             if let reader = state.reader {

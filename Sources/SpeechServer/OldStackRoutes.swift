@@ -39,9 +39,10 @@ struct OldStackRoutes: Sendable {
             throw APIError.invalid("text", "text is missing: it is what to speak", code: "missing_parameter")
         }
         do throws(APIError) {
-            let speech = try await server.speaker.request(text: text, fields: SpeechFields(fields))
+            let speechFields = try SpeechFields(fields)
+            let speech = try await server.speaker.request(text: text, fields: speechFields)
             return try await SpeechDelivery(
-                speech, json: json, server: server, context: context, endpoint: endpoint)
+                speech, fields: speechFields, json: json, server: server, context: context, endpoint: endpoint)
         } catch {
             // The same fields have other names here.
             var error = error
@@ -53,8 +54,8 @@ struct OldStackRoutes: Sendable {
 
     private func headers(_ delivery: SpeechDelivery) -> HTTPFields {
         var fields = HTTPFields()
-        fields[.decodeMode] = "incremental"
-        fields[.requestTag] = "\(delivery.endpoint == "/synthesize" ? "synthesize" : "stream")-\(delivery.stream.id)"
+        fields[.decodeMode] = server.options.decodeMode
+        fields[.requestTag] = delivery.tag
         fields[.modelFirstPacket] = "\(delivery.firstAudioMilliseconds)"
         fields[.serverFirstAudio] =
             "\(Int(((ContinuousClock.now - delivery.context.arrived) / .milliseconds(1)).rounded()))"

@@ -45,10 +45,10 @@ final class ServerContext: Sendable {
     var model: SpeechModel { engine.model }
 
     /// Starts an utterance; what the engine refuses comes as an API error.
-    func speak(_ request: SpeechRequest, packets: PacketPolicy = .growing) throws(APIError) -> SpeechStream {
+    func speak(_ request: SpeechRequest, packets: PacketPolicy? = nil) throws(APIError) -> SpeechStream {
         if isDraining { throw APIError(EngineError.draining) }
         do throws(EngineError) {
-            return try engine.speak(request, packets: packets)
+            return try engine.speak(request, packets: packets ?? options.packets)
         } catch {
             throw APIError(error)
         }
@@ -72,6 +72,17 @@ final class ServerContext: Sendable {
 
     func beginDraining() { state.withLock { $0.isDraining = true } }
 
+    /// Speaks the openers, as a client that names nothing but a text would ask for them.
+    private func speakStarters() async {
+        for text in options.starterTexts {
+            do {
+                for await _ in try speak(try await speaker.request(text: text)) {}
+            } catch {
+                logger.warning("the opener \(text.debugDescription) cannot be kept ready: \(error)")
+            }
+        }
+    }
+
     /// Speaks a few frames, so that weights are in memory and every stage has run once.
     func warmUp() async {
         var request = SpeechRequest(text: "Ready.")
@@ -85,6 +96,7 @@ final class ServerContext: Sendable {
         }
         do {
             for await _ in try speak(request) {}
+            await speakStarters()
             state.withLock { $0.isWarm = true }
         } catch {
             state.withLock { $0.warmUpError = "\(error)" }

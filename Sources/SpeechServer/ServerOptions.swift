@@ -1,3 +1,5 @@
+public import SpeechEngine
+
 /// What a server is started with.
 public struct ServerOptions: Sendable {
     /// Address to listen on; loopback unless the operator says otherwise.
@@ -16,6 +18,20 @@ public struct ServerOptions: Sendable {
     public var voicesDirectory: String?
     /// Seed of requests that name none.
     public var defaultSeed: UInt64 = 0
+    /// Whether requests that say nothing of it take the likeliest codes instead of sampling.
+    public var isGreedy = false
+    /// What holds for every request.
+    public var rules = RequestRules()
+    /// How packets are cut for requests that do not say it.
+    public var packets = PacketPolicy.growing
+    /// How the engine's decoder remembers, for the header of the old stack's paths.
+    public var decodeMode = "incremental"
+    /// Which figures of each request are logged.
+    public var traces: Set<RequestTrace> = []
+    /// Keeps codes of each request of `/tts/stream`, `/synthesize` and `/v1/audio/speech`; nil keeps none.
+    public var codeKeeper: CodeKeeper?
+    /// Texts that are spoken at the start, so that the engine's cache of openers has them.
+    public var starterTexts: [String] = []
     /// Bytes of text in one request.
     public var maxText = 64 << 10
     /// Bytes of a request's body that is no upload.

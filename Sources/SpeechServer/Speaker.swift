@@ -45,6 +45,8 @@ struct Speaker: Sendable {
         request.sampling.topP = fields.topP
         request.sampling.repetitionPenalty = fields.repetitionPenalty
         request.sampling.maxNewTokens = fields.maxNewTokens
+        request.sampling.greedy = fields.greedy ?? (fields.temperature == nil && options.isGreedy)
+        options.rules.apply(to: &request, of: model, seedIsGiven: fields.seed != nil)
         return request
     }
 

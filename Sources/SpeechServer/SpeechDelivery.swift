@@ -1,6 +1,8 @@
 import HTTPTypes
 import Hummingbird
+import Logging
 import NIOCore
+import NIOPosix
 import Qwen3TTS
 import SpeechEngine
 import Synchronization
@@ -20,18 +22,27 @@ struct SpeechDelivery: Sendable {
     let stream: SpeechStream
     /// The path, for the metrics.
     let endpoint: String
+    /// Names the request.
+    let tag: String
     let submitted = ContinuousClock.now
     private let json: JSONValue
     private let first: SpeechEvent?
     private let timedOut: Flag
+    private let kept: Kept
 
     /// Starts the utterance and waits for its first packet, so that whatever goes wrong before it is answered as such.
     /// - Parameter json: the request as it came, for its record.
     init(
-        _ request: SpeechRequest, json: JSONValue, server: ServerContext, context: ServerRequestContext,
-        endpoint: String
+        _ request: SpeechRequest, fields: SpeechFields, json: JSONValue, server: ServerContext,
+        context: ServerRequestContext, endpoint: String
     ) async throws(APIError) {
-        let stream = try server.speak(request)
+        var request = request
+        let take = server.options.codeKeeper?.begin(&request)
+        let packets = fields.packetTokens.map { PacketPolicy.fixed($0) } ?? server.options.packets
+        let stream = try server.speak(request, packets: packets)
+        let kind = ["/tts/stream": "stream", "/synthesize": "synthesize"][endpoint] ?? "speech"
+        tag = fields.tag ?? "\(kind)-\(stream.id)"
+        kept = Kept(request: request, packets: packets, take: take)
         self.json = json
         self.server = server
         self.context = context
@@ -52,7 +63,7 @@ struct SpeechDelivery: Sendable {
         guard case .end(let summary) = first else { return }
         let reason = finishReason(summary)
         if reason == .timeout || reason == .cancelled {
-            note(summary)
+            await note(summary)
             throw .unavailable("the request took too long and was ended", code: "timeout", retryAfter: 1)
         }
     }
@@ -73,7 +84,7 @@ struct SpeechDelivery: Sendable {
             }
         }
         guard let end else { throw .server("the speech ended without a result") }
-        note(end)
+        await note(end)
         return (samples, end)
     }
 
@@ -157,7 +168,7 @@ struct SpeechDelivery: Sendable {
                 try await send(encoder.encode(stretch?.add(packet.samples) ?? packet.samples))
             case .end(let summary):
                 end = summary
-                note(summary)
+                await note(summary)
                 if let rest = stretch?.finish(), !rest.isEmpty { try await send(encoder.encode(rest)) }
                 try await send(encoder.finish())
                 try await atEnd(summary)
@@ -168,9 +179,15 @@ struct SpeechDelivery: Sendable {
     }
 
     private func forEach<Failure>(_ body: (SpeechEvent) async throws(Failure) -> Void) async throws(Failure) {
-        if let first { try await body(first) }
+        if let first {
+            kept.add(first)
+            try await body(first)
+        }
         if case .end = first { return }
-        for await event in stream { try await body(event) }
+        for await event in stream {
+            kept.add(event)
+            try await body(event)
+        }
     }
 
     private func write(_ buffers: [ByteBuffer], to writer: inout any ResponseBodyWriter) async throws {
@@ -187,14 +204,65 @@ struct SpeechDelivery: Sendable {
         summary.finishReason == .cancelled && timedOut.isRaised ? .timeout : summary.finishReason
     }
 
-    private func note(_ summary: SpeechSummary) {
+    private func note(_ summary: SpeechSummary) async {
         server.metrics.ended(summary, endpoint: endpoint)
+        for trace in RequestTrace.allCases where server.options.traces.contains(trace) {
+            for line in trace.lines(tag: tag, summary, kept.times) { server.logger.info("\(line)") }
+        }
+        await kept.keep(tag: tag, summary, server.logger)
         let result = summary.json(finishReason: finishReason(summary))
         context.notes.add("speech", result)
         guard let directory = server.options.recordDirectory else { return }
-        RequestRecord(request: json, result: result).save(
+        RequestRecord(request: kept.effective(json), result: result).save(
             to: directory, name: "\(server.startedAt)-\(stream.id).json",
             failed: { [logger = server.logger] in logger.error("a record cannot be written: \($0)") })
+    }
+}
+
+/// What is remembered of an utterance until its end.
+private final class Kept: Sendable {
+    private let request: SpeechRequest
+    private let packets: PacketPolicy
+    private let take: CodeKeeper.Take?
+    private let state = Mutex<(codes: [Int32], times: [PacketTimes])>(([], []))
+
+    init(request: SpeechRequest, packets: PacketPolicy, take: CodeKeeper.Take?) {
+        self.request = request
+        self.packets = packets
+        self.take = take
+    }
+
+    var times: [PacketTimes] { state.withLock { $0.times } }
+
+    func add(_ event: SpeechEvent) {
+        guard case .packet(let packet) = event else { return }
+        state.withLock { state in
+            state.times.append(packet.times)
+            if take != nil { state.codes += packet.codes }
+        }
+    }
+
+    /// The request as it was sent, with what the server's own settings made of it.
+    func effective(_ json: JSONValue) -> JSONValue {
+        guard case .object(var members) = json else { return json }
+        if request.sampling.greedy { members["greedy"] = .bool(true) }
+        if let tokens = request.sampling.maxNewTokens { members["max_new_tokens"] = .integer(tokens) }
+        return .object(members)
+    }
+
+    /// Returns when the codes are kept, so that whoever has the end of the response can ask for them.
+    func keep(tag: String, _ summary: SpeechSummary, _ logger: Logger) async {
+        guard let take else { return }
+        var packetFrames: Int?
+        if case .fixed(let count) = packets { packetFrames = count }
+        let utterance = SpokenUtterance(
+            tag: tag, request: request, packetFrames: packetFrames, codes: state.withLock { $0.codes },
+            summary: summary)
+        do {
+            try await NIOThreadPool.singleton.runIfActive { try take(utterance) }
+        } catch {
+            logger.error("the codes of \(tag) cannot be kept: \(error)")
+        }
     }
 }
 

@@ -20,6 +20,12 @@ struct SpeechFields: Sendable {
     var repetitionPenalty: Double?
     /// Bound on the talker's tokens.
     var maxNewTokens: Int?
+    /// Always takes the likeliest code; nil takes the server's default.
+    var greedy: Bool?
+    /// Codec frames of a packet; nil takes the server's default. Changes when audio comes, never what comes.
+    var packetTokens: Int?
+    /// What the client calls its request.
+    var tag: String?
     /// What the client takes the model for; must be what it is.
     var taskType: TaskType?
     /// A recording whose voice is to be cloned: a data URL, base64, or an address where that is allowed.
@@ -59,6 +65,9 @@ struct SpeechFields: Sendable {
         topP = try fields.number("top_p", in: 0...1)
         repetitionPenalty = try fields.number("repetition_penalty", in: 0.01...100)
         maxNewTokens = try fields.integer("max_new_tokens", in: 1...1_000_000)
+        greedy = try fields.bool("greedy")
+        packetTokens = try fields.integer("packet_tokens", in: 1...1024)
+        tag = try RequestTag.read(fields)
         taskType = try fields.choice("task_type", of: TaskType.self)
         refAudio = try fields.string("ref_audio")
         refText = try fields.string("ref_text")

@@ -40,9 +40,11 @@ struct SpeechRoutes: Sendable {
             try fields.choice("response_format", of: AudioFormat.self)
             ?? (AudioFormat.mp3.isAvailable ? .mp3 : .wav)
         let encoder = try format.makeEncoder(sampleRate: server.model.sampleRate)
-        let speechRequest = try await server.speaker.request(text: text, fields: SpeechFields(fields))
+        let speechFields = try SpeechFields(fields)
+        let speechRequest = try await server.speaker.request(text: text, fields: speechFields)
         let delivery = try await SpeechDelivery(
-            speechRequest, json: json, server: server, context: context, endpoint: "/v1/audio/speech")
+            speechRequest, fields: speechFields, json: json, server: server, context: context,
+            endpoint: "/v1/audio/speech")
         switch streamFormat {
         case .audio:
             return delivery.response(

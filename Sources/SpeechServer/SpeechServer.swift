@@ -110,6 +110,7 @@ public struct SpeechServer: Service {
         SpeechRoutes(server: context).add(to: router)
         VoiceRoutes(server: context).add(to: router)
         OldStackRoutes(server: context).add(to: router)
+        CodeRoutes(server: context).add(to: router)
         WebSocketRoutes(server: context).addRefusals(to: router)
         PlaygroundRoutes(server: context).add(to: router)
         return router

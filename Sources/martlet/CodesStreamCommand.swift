@@ -26,7 +26,7 @@ struct CodesStreamCommand: ParsableCommand {
         let model = try options.model.load(settings)
         let runs = try options.runs(settings, of: model, count: count, tag: nil, warmUp: 0)
         let request = try model.experimentRequest(
-            runs.text, runs.voice, sampling: runs.sampling, seedMode: runs.seedMode)
+            runs.text, runs.voice, sampling: runs.sampling, rules: runs.rules)
         let results = try (0..<max(1, count)).map { _ in
             try CodesOnlyRun.make(model, request, packet: settings.packetTokens)
         }

@@ -61,7 +61,7 @@ struct RegressCommand: AsyncParsableCommand {
         suite.sampling = try sampling.options(
             secondsPerFrame: model.secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
         suite.sampling.greedy = settings.text(.policy) == "greedy"
-        suite.seedMode = settings.seedMode
+        suite.rules = settings.rules
         suite.gates.firstAudioMs = ttfaLimit > 0 ? ttfaLimit : nil
         let name = "run-\(Int(Date().timeIntervalSince1970))"
         let (summary, folder) = try await suite.run(settings.engine(model), root: output, name: name) { one in

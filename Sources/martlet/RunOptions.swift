@@ -77,7 +77,7 @@ struct RunOptions: ParsableArguments {
         var runs = CodeRuns(text: try text())
         runs.voice = ExperimentVoice(speaker: voice, instruct: instruct)
         runs.sampling = try sampling(settings, secondsPerFrame: model.secondsPerFrame)
-        runs.seedMode = settings.seedMode
+        runs.rules = settings.rules
         runs.settings = settings.switches
         runs.count = count
         runs.packet = settings.packetTokens

@@ -109,7 +109,7 @@ struct RunbookCommand: AsyncParsableCommand {
         runner.sampling = try sampling.options(
             secondsPerFrame: model.secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
         runner.sampling.greedy = settings.text(.policy) == "greedy"
-        runner.seedMode = settings.seedMode
+        runner.rules = settings.rules
         runner.engine = settings.engineOptions()
         runner.count = count
         runner.warmUp = warmUp

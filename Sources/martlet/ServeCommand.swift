@@ -1,5 +1,7 @@
 import ArgumentParser
+import Experiments
 import Qwen3TTS
+import Settings
 import SpeechEngine
 import SpeechServer
 
@@ -24,18 +26,17 @@ struct ServeCommand: AsyncParsableCommand {
             Speaks OpenAI's speech API, so that its clients need only another base URL:
               martlet serve --model Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice
               curl localhost:9000/v1/audio/speech -d '{"input": "Hello."}' -o hello.mp3
-            The page at http://localhost:9000/ tries it out. SIGTERM lets running streams finish.
+            The page at http://localhost:9000/ tries it out. SIGTERM lets running streams finish. 'martlet config' shows \
+            what is set by flags, variables and martlet.json.
             """)
 
     @OptionGroup var model: ModelOptions
     @OptionGroup var network: NetworkOptions
     @OptionGroup var limits: ServerLimits
+    @OptionGroup(title: "Settings") var options: SettingOptions
 
     @Option(help: "Where uploaded voices are kept.")
     var voicesDir: String?
-
-    @Option(help: "Seed of requests that name none: the same request gives the same bytes.")
-    var seed: UInt64 = 0
 
     @Flag(
         help: "Let clients name a recording by its address, which the server fetches; private ones are never fetched.")
@@ -52,28 +53,24 @@ struct ServeCommand: AsyncParsableCommand {
 
     func run() async throws {
         let environment = ProcessInfo.processInfo.environment
+        let settings = try self.options.announced(model.flags + network.flags)
         var options = ServerOptions()
-        try network.apply(to: &options, environment: environment)
+        network.apply(to: &options, environment: environment)
         limits.apply(to: &options)
+        settings.apply(to: &options)
         options.voicesDirectory = voicesDir ?? Self.defaultVoicesDirectory(environment)
         options.recordDirectory = recordDir
-        options.defaultSeed = seed
         options.allowsAudioURLs = allowAudioURLs
         options.wyomingPort = wyomingPort
-        if let text = environment["TTS_STREAM_CHUNK_MS"] {
-            guard let milliseconds = Double(text), (1...10_000).contains(milliseconds) else {
-                throw ValidationError("TTS_STREAM_CHUNK_MS is \(text), expected 1 to 10000.")
-            }
-            options.streamChunkMilliseconds = milliseconds
-        }
         if !quiet { options.accessLog = { Self.log($0) } }
 
-        let folder = try model.directory()
-        let loaded = try model.load()
-        let name = folder.split(separator: "/").last.map { String($0) } ?? "martlet"
+        let named = settings.text(.model)
+        let loaded = try model.load(settings)
+        let name = loaded.directory.split(separator: "/").last.map { String($0) } ?? "martlet"
         // The name that was asked for, unless it is where a folder lies: that is nobody's business.
-        options.modelNames = [model.model == folder ? nil : model.model, name].compactMap { $0 }
-        let engine = SpeechEngine(model: loaded, options: limits.engineOptions)
+        options.modelNames = [named == loaded.directory ? nil : named, name].compactMap { $0 }
+        options.codeKeeper = try settings.codeKeeper(loaded)
+        let engine = settings.engine(loaded) { limits.apply(to: &$0) }
         if options.apiKeys.isEmpty && !["127.0.0.1", "::1", "localhost"].contains(options.host) {
             printError("warning: everyone who reaches \(options.host) may use this server: set --api-key")
         }
@@ -94,11 +91,11 @@ struct ServeCommand: AsyncParsableCommand {
 
 /// Where the server listens and who may come in.
 struct NetworkOptions: ParsableArguments {
-    @Option(help: "Address to listen on; 0.0.0.0 opens the server to the network.")
-    var host = "127.0.0.1"
+    @Option(help: .of(.host))
+    var host: String?
 
-    @Option(help: "Port to listen on.")
-    var port = 9000
+    @Option(help: .of(.port))
+    var port: String?
 
     @Option(help: "Key that clients must send as a bearer token; may be given several times. Also MARTLET_API_KEY.")
     var apiKey: [String] = []
@@ -113,16 +110,16 @@ struct NetworkOptions: ParsableArguments {
     var tlsKey: String?
 
     func validate() throws {
-        guard (0...65_535).contains(port) else { throw ValidationError("--port is \(port), expected 0 to 65535.") }
         guard (tlsCertificate == nil) == (tlsKey == nil) else {
             throw ValidationError("--tls-certificate and --tls-key belong together.")
         }
         guard apiKey.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("--api-key is empty.") }
     }
 
-    func apply(to options: inout ServerOptions, environment: [String: String]) throws {
-        options.host = host
-        options.port = port
+    /// What the flags say of settings.
+    var flags: [(Setting, String?)] { [(.host, host), (.port, port)] }
+
+    func apply(to options: inout ServerOptions, environment: [String: String]) {
         options.apiKeys = apiKey
         if let key = environment["MARTLET_API_KEY"], !key.isEmpty { options.apiKeys.append(key) }
         options.corsOrigins = corsOrigin
@@ -157,9 +154,6 @@ struct ServerLimits: ParsableArguments {
     @Option(help: "Bytes of text in a request.")
     var maxText = 64 << 10
 
-    @Option(help: "Seconds after which a request is ended.")
-    var requestTimeout: Double?
-
     @Option(help: "Seconds that a client may leave what was sent to it unread.")
     var writeTimeout = 60.0
 
@@ -176,8 +170,7 @@ struct ServerLimits: ParsableArguments {
         }
         guard maxQueue >= 0 else { throw ValidationError("--max-queue is \(maxQueue), expected 0 or more.") }
         let times = [
-            ("--request-timeout", requestTimeout ?? 1), ("--write-timeout", writeTimeout),
-            ("--drain-timeout", drainTimeout),
+            ("--write-timeout", writeTimeout), ("--drain-timeout", drainTimeout),
         ]
         for (name, value) in times where !(value > 0 && value < 1e6) {
             throw ValidationError("\(name) is \(value), expected more than 0 seconds.")
@@ -188,18 +181,15 @@ struct ServerLimits: ParsableArguments {
         options.maxConnections = maxConnections
         options.maxBody = maxBody
         options.maxText = maxText
-        options.requestTimeout = requestTimeout
         options.writeTimeout = writeTimeout
         options.drainTimeout = drainTimeout
     }
 
-    var engineOptions: EngineOptions {
-        var options = EngineOptions()
+    func apply(to options: inout EngineOptions) {
         options.maxActive = maxStreams
         options.maxQueued = maxQueue
         options.maxBatch = maxBatch
         scheduling.apply(to: &options)
-        return options
     }
 }
 

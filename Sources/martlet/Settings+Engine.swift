@@ -18,6 +18,7 @@ extension Settings {
         options.prefillPackets = integer(.prefillPackets) ?? 1
         options.workerProcess = isOn(.workerProcess)
         options.runaway = runawayLimits()
+        if isOn(.starterCache) { options.starterCache = StarterCacheLimits() }
         if let seconds = number(.idleTimeout), seconds > 0 {
             options.readerTimeout = seconds
             options.textTimeout = seconds
@@ -38,8 +39,14 @@ extension Settings {
         return limits
     }
 
-    /// Where seeds come from.
-    var seedMode: SeedMode { text(.seedMode) == "content" ? .content : .fixed }
+    /// What holds for every request.
+    var rules: RequestRules {
+        var rules = RequestRules()
+        rules.seedMode = text(.seedMode) == "content" ? .content : .fixed
+        rules.maxSecondsPerCharacter = number(.maxSecondsPerCharacter)
+        if let seconds = number(.maxSecondsMinimum) { rules.maxSecondsMinimum = seconds }
+        return rules
+    }
 
     /// Settings that need something this engine does not have yet.
     func check(weights: WeightFormat) throws {
@@ -93,12 +100,45 @@ extension Settings {
 
 extension Settings {
     /// An engine with these options; what cannot hold is said on standard error.
-    func engine(_ model: SpeechModel) -> SpeechEngine {
+    func engine(_ model: SpeechModel, _ change: (inout EngineOptions) -> Void = { _ in }) -> SpeechEngine {
         var options = engineOptions()
+        change(&options)
         if !conflicts().isEmpty { options.syncMode = .none }
         let engine = SpeechEngine(model: model, options: options)
         for note in conflicts() + engine.notes { printError("note: " + note) }
         return engine
+    }
+
+    /// What the server is started with.
+    func apply(to options: inout ServerOptions) {
+        if let host = text(.host) { options.host = host }
+        if let port = integer(.port) { options.port = port }
+        options.defaultSeed = unsigned(.seed) ?? 0
+        options.isGreedy = text(.policy) == "greedy"
+        options.rules = rules
+        options.packets = packets
+        options.decodeMode = text(.decodeMode) ?? "incremental"
+        let traces: [(Setting, RequestTrace)] = [
+            (.packetTrace, .packets), (.metrics, .metrics), (.traceTiming, .timing),
+        ]
+        options.traces = Set(traces.filter { isOn($0.0) }.map(\.1))
+        if let milliseconds = number(.streamChunk) { options.streamChunkMilliseconds = milliseconds }
+        if let seconds = number(.requestTimeout), seconds > 0 { options.requestTimeout = seconds }
+        if let seconds = number(.idleTimeout), seconds > 0 { options.writeTimeout = seconds }
+        if isOn(.starterCache) { options.starterTexts = list(.starterTexts) }
+    }
+
+    /// What keeps the codes of a server's requests; nil if they are not to be kept.
+    func codeKeeper(_ model: SpeechModel) throws -> CodeKeeper? {
+        let choices = try topChoices()
+        guard isOn(.codeDump) || choices != nil else { return nil }
+        let dump = CodeDump(
+            model: model, folder: text(.codeDumpDirectory) ?? "codes", switches: switches, choices: choices)
+        return CodeKeeper(
+            begin: { request in
+                let take = dump.begin(&request)
+                return { try take($0.tag, $0.codes, $0.packetFrames, $0.summary) }
+            }, read: { try dump.read($0) })
     }
 
     /// Which steps' likeliest codes are kept.

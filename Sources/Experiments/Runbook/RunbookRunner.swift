@@ -10,8 +10,8 @@ public struct RunbookRunner: Sendable {
     public var voice = ExperimentVoice()
     /// How codes are chosen.
     public var sampling = SamplingOptions()
-    /// Where seeds come from.
-    public var seedMode = SeedMode.fixed
+    /// What holds for every request.
+    public var rules = RequestRules()
     /// What holds on the engine where an arm does not set it.
     public var engine = EngineOptions()
     /// Runs of each arm; nil for each procedure's own number.

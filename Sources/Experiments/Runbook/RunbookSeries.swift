@@ -99,7 +99,7 @@ final class RunbookSeries {
 
     private func request() throws(ExperimentError) -> SpeechRequest {
         try model.experimentRequest(
-            text, runner.voice, sampling: runner.sampling, seedMode: runner.seedMode)
+            text, runner.voice, sampling: runner.sampling, rules: runner.rules)
     }
 
     private func speak(_ tag: String, _ request: SpeechRequest) async throws(ExperimentError) {
