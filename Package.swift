@@ -43,8 +43,13 @@ let package = Package(
                 "Qwen3TTS", "AudioFiles", "TextNormalization", .product(name: "Crypto", package: "swift-crypto"),
             ], swiftSettings: strict),
         .target(
-            name: "Experiments", dependencies: ["SpeechEngine", "Qwen3TTS", "Tensors", "AudioFiles", "CKernels"],
-            swiftSettings: strict),
+            name: "Experiments",
+            dependencies: [
+                "SpeechEngine", "Qwen3TTS", "Tensors", "AudioFiles", "CKernels",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ], swiftSettings: strict),
         .target(
             name: "SpeechServer",
             dependencies: [

@@ -4,6 +4,8 @@ import Tensors
 
 /// Cancels utterances again and again while another one speaks: its bytes must not change, and nothing may stay behind.
 public struct CancelStress: Sendable, Codable, Equatable {
+    /// `in_process` or `http`; nil in files of before.
+    public let source: String?
     /// Rounds made.
     public let rounds: Int
     /// Utterances that ended as cancelled, and those that had ended by themselves before.
@@ -12,15 +14,15 @@ public struct CancelStress: Sendable, Codable, Equatable {
     public let otherEnds: Int
     /// Utterances that spoke beside them, and the different hashes of their codes and samples: 1 if none changed.
     public let witnesses: Int, witnessHashUnique: Int
-    /// Milliseconds from a cancel to the stream's end.
+    /// Milliseconds from a cancel to the stream's end; on a server, from the client's going to its last trace.
     public let cancelMs: CodeRuns.Distribution
     /// Utterances still in the engine at the end.
     public let left: Int
-    /// Bytes that the process's largest size grew by from the tenth round to the last.
+    /// Bytes that the process's largest size, or a server's size, grew by from the tenth round to the last.
     public let memoryGrowth: Int
 
     enum CodingKeys: String, CodingKey {
-        case rounds, cancelled, witnesses, left
+        case source, rounds, cancelled, witnesses, left
         case endedBefore = "ended_before"
         case otherEnds = "other_ends"
         case witnessHashUnique = "witness_hash_unique"
@@ -81,7 +83,8 @@ public struct CancelStress: Sendable, Codable, Equatable {
         await engine.drain()
         let statistics = engine.statistics
         return CancelStress(
-            rounds: rounds, cancelled: cancelled, endedBefore: before, otherEnds: other, witnesses: hashes.count,
+            source: SpeechSource.engine(engine).label, rounds: rounds, cancelled: cancelled, endedBefore: before,
+            otherEnds: other, witnesses: hashes.count,
             witnessHashUnique: Set(hashes.map { $0.codes + $0.pcm }).count,
             cancelMs: CodeRuns.Distribution(times), left: statistics.active + statistics.queued,
             memoryGrowth: peakMemory() - memory)

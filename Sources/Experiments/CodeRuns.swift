@@ -48,7 +48,7 @@ public struct CodeRuns: Sendable {
         public var codeMs: Double
         /// Milliseconds of decoding, all packets.
         public var decodeMs: Double
-        /// Milliseconds that decoding the first packet takes, measured once more by itself after the run.
+        /// Milliseconds that decoding the first packet took.
         public var decodeFirstMs: Double?
         /// Milliseconds from the request to the end.
         public var totalMs: Double
@@ -87,8 +87,10 @@ public struct CodeRuns: Sendable {
 
     /// All runs of a series.
     public struct Report: Sendable, Codable, Equatable {
-        /// What was run.
+        /// What was run, on which model.
         public let textID: String, model: String
+        /// `in_process` or `http`; nil in files of before.
+        public let source: String?
         /// Codec frames of a packet.
         public let packet: Int
         /// Run by run.
@@ -107,7 +109,7 @@ public struct CodeRuns: Sendable {
         public let switches: [String: String]
 
         enum CodingKeys: String, CodingKey {
-            case model, runs, switches
+            case model, source, runs, switches
             case textID = "text_id"
             case packet = "packet_tokens"
             case firstAudio = "ttfa_ms"
@@ -156,43 +158,50 @@ public struct CodeRuns: Sendable {
                 isGood: run.frames > 0 && [.stop, .length].contains(run.summary.finishReason),
                 firstAudioMs: run.summary.firstAudio.map { 1000 * $0 },
                 codeMs: 1000 * (stages.talker + stages.codePredictor), decodeMs: 1000 * stages.decoder,
-                decodeFirstMs: run.packets.first.map { 1000 * Self.decodeTime(model, run.codes, frames: $0) },
+                decodeFirstMs: run.times.first.map { 1000 * ($0.decodeEnd - $0.decodeStart) },
                 totalMs: 1000 * run.summary.elapsed, frames: run.frames, realTimeFactor: run.summary.realTimeFactor,
                 hash: run.summary.fingerprint.codes, firstPacketHash: codesHash(run.codes.prefix(packet * run.groups)),
                 samplesHash: run.summary.fingerprint.pcm)
             runs.append(result)
             progress(result)
         }
-        return Report(
-            textID: text.id, model: model.directory, packet: packet, runs: runs,
+        return report(
+            runs, model: model.directory, written: folder.map { _ in written }, switches: switches(model),
+            source: .engine(engine))
+    }
+
+    /// - Parameter written: meta files; nil if none were to be written.
+    func report(
+        _ runs: [Run], model: String, written: Int?, switches: [String: String], source: SpeechSource
+    ) -> Report {
+        Report(
+            textID: text.id, model: model, source: source.label, packet: packet, runs: runs,
             firstAudio: Distribution(runs.compactMap(\.firstAudioMs)),
             realTimeFactor: Distribution(runs.map(\.realTimeFactor)), hashUnique: Set(runs.map(\.hash)).count,
             firstPacketHashUnique: Set(runs.map(\.firstPacketHash)).count,
             samplesHashUnique: Set(runs.map(\.samplesHash)).count, failCount: runs.count { !$0.isGood },
-            metaMissing: folder.map { _ in runs.count - written }, switches: switches(model))
+            metaMissing: written.map { runs.count - $0 }, switches: switches)
     }
 
     /// What was set, by the names of the settings.
     private func switches(_ model: SpeechModel) -> [String: String] {
-        var all = [
-            "packet_tokens": "\(packet)", "policy": sampling.greedy ? "greedy" : "seeded", "seed": "\(sampling.seed)",
-            "weights": model.weightFormat.rawValue, "threads": "\(model.compute.pool.threadCount)",
+        let all = [
+            "packet_tokens": "\(packet)", "weights": model.weightFormat.rawValue,
+            "threads": "\(model.compute.pool.threadCount)",
             "instruction_set": model.compute.instructionSet.rawValue, "decode_mode": "incremental", "device": "cpu",
         ]
+        return all.merging(requestSwitches) { _, set in set }.merging(settings) { _, set in set }
+    }
+
+    /// What each request says of how codes are chosen.
+    var requestSwitches: [String: String] {
+        var all = ["policy": sampling.greedy ? "greedy" : "seeded", "seed": "\(sampling.seed)"]
         all["temperature"] = sampling.temperature.map { "\($0)" }
         all["top_k"] = sampling.topK.map { "\($0)" }
         all["top_p"] = sampling.topP.map { "\($0)" }
         all["repetition_penalty"] = sampling.repetitionPenalty.map { "\($0)" }
         all["max_new_tokens"] = sampling.maxNewTokens.map { "\($0)" }
-        return all.merging(settings) { _, set in set }
-    }
-
-    /// Seconds of decoding a first packet. The engine is idle then: its only utterance has ended.
-    private static func decodeTime(_ model: SpeechModel, _ codes: [Int32], frames: Int) -> Double {
-        let samples = FloatBuffer(count: frames * model.samplesPerFrame)
-        let state = model.decoder.makeState()
-        let part = Array(codes.prefix(frames * model.decoder.codeGroups))
-        return time { model.decoder.decode([.init(state: state, codes: part, frames: frames, pcm: samples.pointer)]) }
+        return all
     }
 }
 

@@ -17,6 +17,8 @@ public enum ExperimentError: Error, Sendable, CustomStringConvertible {
     case model(ModelError)
     /// A checkpoint or recording of codes is damaged.
     case tensors(TensorError)
+    /// A server cannot be used or gave something else.
+    case server(url: String, reason: String)
     /// A setting makes no sense.
     case badSetting(String)
 
@@ -27,6 +29,7 @@ public enum ExperimentError: Error, Sendable, CustomStringConvertible {
         case .malformed(let path, let reason): "\(path) is not what was expected: \(reason)"
         case .model(let error): error.description
         case .tensors(let error): error.description
+        case .server(let url, let reason): "\(url): \(reason)"
         case .badSetting(let problem): problem
         }
     }

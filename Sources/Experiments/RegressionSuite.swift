@@ -1,6 +1,7 @@
 import AudioFiles
 public import Qwen3TTS
 public import SpeechEngine
+import Tensors
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -50,8 +51,9 @@ public struct RegressionSuite: Sendable {
         public let realTimeFactor: Double
         /// Level of the audio, samples at full scale, packet borders that click.
         public let level: Double, clippedSamples: Int, clicks: Int
-        /// Frames of the longest segment that comes twice; 0 if none is long enough to count.
-        public let repeatedFrames: Int
+        /// Frames of the longest segment that comes twice; 0 if none is long enough to count, nil if the server keeps no
+        /// codes to see it in.
+        public let repeatedFrames: Int?
         /// Against the baseline: decibels (nil without a baseline, or where nothing differs), mel distance, seconds.
         public let signalToNoise: Double?, melDistance: Double?, baselineSeconds: Double?
         /// Whether the samples are the baseline's, as 16-bit numbers; nil without a baseline.
@@ -78,8 +80,10 @@ public struct RegressionSuite: Sendable {
 
     /// `summary.json`.
     public struct Summary: Sendable, Codable, Equatable {
-        /// The model's folder, the mode, the baseline's folder.
+        /// The model's folder or the server's address, the mode, the baseline's folder.
         public let model: String, mode: String, baseline: String?
+        /// `in_process` or `http`; nil in files of before.
+        public let source: String?
         /// What passes.
         public let gates: Gates
         /// Case by case.
@@ -87,10 +91,11 @@ public struct RegressionSuite: Sendable {
         /// Whether all pass.
         public var pass: Bool { cases.allSatisfy(\.failures.isEmpty) }
 
-        enum CodingKeys: String, CodingKey { case model, mode, baseline, gates, cases, pass }
+        enum CodingKeys: String, CodingKey { case model, source, mode, baseline, gates, cases, pass }
 
-        init(model: String, mode: String, baseline: String?, gates: Gates, cases: [Case]) {
+        init(model: String, source: String, mode: String, baseline: String?, gates: Gates, cases: [Case]) {
             self.model = model
+            self.source = source
             self.mode = mode
             self.baseline = baseline
             self.gates = gates
@@ -101,6 +106,7 @@ public struct RegressionSuite: Sendable {
         public init(from decoder: any Decoder) throws {
             let container = try decoder.container(keyedBy: CodingKeys.self)
             model = try container.decode(String.self, forKey: .model)
+            source = try container.decodeIfPresent(String.self, forKey: .source)
             mode = try container.decode(String.self, forKey: .mode)
             baseline = try container.decodeIfPresent(String.self, forKey: .baseline)
             gates = try container.decode(Gates.self, forKey: .gates)
@@ -111,6 +117,7 @@ public struct RegressionSuite: Sendable {
         public func encode(to encoder: any Encoder) throws {
             var container = encoder.container(keyedBy: CodingKeys.self)
             try container.encode(model, forKey: .model)
+            try container.encodeIfPresent(source, forKey: .source)
             try container.encode(mode, forKey: .mode)
             try container.encodeIfPresent(baseline, forKey: .baseline)
             try container.encode(gates, forKey: .gates)
@@ -144,11 +151,12 @@ public struct RegressionSuite: Sendable {
 
     /// Runs the suite into a new folder below `root`, which the link `latest` then names.
     /// - Parameters:
+    ///   - source: an engine, or a server: streamed by `/tts/stream`, at once by `/synthesize`.
     ///   - name: of the new folder.
     ///   - progress: called after each case.
     /// - Returns: the summary, and the folder.
     public func run(
-        _ engine: SpeechEngine, root: String, name: String, progress: (Case) -> Void = { _ in }
+        _ source: SpeechSource, root: String, name: String, progress: (Case) -> Void = { _ in }
     ) async throws(ExperimentError) -> (summary: Summary, folder: String) {
         let folder = "\(root)/\(name)"
         try ExperimentError.wrap(folder) {
@@ -160,13 +168,18 @@ public struct RegressionSuite: Sendable {
         var cases: [Case] = []
         for voice in mode == .fast ? Array(voices.prefix(1)) : voices {
             for text in mode == .fast ? Array(texts.prefix(2)) : texts {
-                let result = try await run(engine, text, voice, folder: folder)
+                let result = try await run(source, text, voice, folder: folder)
                 cases.append(result)
                 progress(result)
             }
         }
+        let model: String
+        switch source {
+        case .engine(let engine): model = engine.model.directory
+        case .server(let client): model = client.url
+        }
         let summary = Summary(
-            model: engine.model.directory, mode: mode.rawValue, baseline: baseline, gates: gates, cases: cases)
+            model: model, source: source.label, mode: mode.rawValue, baseline: baseline, gates: gates, cases: cases)
         try writeJSON(summary, to: folder + "/summary.json")
         let link = root + "/latest"
         try ExperimentError.wrap(link) {
@@ -180,67 +193,65 @@ public struct RegressionSuite: Sendable {
     }
 
     private func run(
-        _ engine: SpeechEngine, _ text: ExperimentText, _ voice: ExperimentVoice, folder: String
+        _ source: SpeechSource, _ text: ExperimentText, _ voice: ExperimentVoice, folder: String
     ) async throws(ExperimentError) -> Case {
-        let model = engine.model
         let name = "\(text.id)-\(voice.label)"
-        let request = try model.experimentRequest(text, voice, sampling: sampling, rules: rules)
-        let stream = try await EngineRun.make(engine, request, packet: packet)
-        let offline = try await EngineRun.make(engine, request, packet: 1 << 20)
+        let (stream, offline) = try await legs(source, text, voice, name: name)
         try ExperimentError.wrap("\(folder)/\(name).wav") {
-            var writer = try WAVWriter(path: "\(folder)/\(name).wav", sampleRate: model.sampleRate)
+            var writer = try WAVWriter(path: "\(folder)/\(name).wav", sampleRate: stream.sampleRate)
             try writer.write(stream.samples)
             try writer.finish()
         }
-        let seconds = { (run: EngineRun) in Double(run.samples.count) / Double(model.sampleRate) }
-        let difference = 1000 * (seconds(stream) - seconds(offline)).magnitude
-        let borders = stream.packets.dropLast().reduce(into: [Int]()) { borders, frames in
-            borders.append((borders.last ?? 0) + frames * model.samplesPerFrame)
-        }
-        let clicks = AudioChecks.clicks(stream.samples, borders: borders, sampleRate: model.sampleRate)
+        let difference = 1000 * (stream.seconds - offline.seconds).magnitude
+        let clicks = AudioChecks.clicks(stream.samples, borders: stream.borders, sampleRate: stream.sampleRate)
         let level = AudioChecks.level(stream.samples)
-        let repeated = AudioChecks.repeatedSegment(stream.codes, groups: stream.groups, shortest: gates.repeatedFrames)
-        let firstAudio = stream.summary.firstAudio.map { 1000 * $0 }
+        let repeated = stream.codes.map {
+            AudioChecks.repeatedSegment($0, groups: stream.groups, shortest: gates.repeatedFrames)
+        }
+        let isSameCodes = stream.codesHash == offline.codesHash
+        let isSameSamples = stream.samplesHash == offline.samplesHash && stream.samples == offline.samples
 
         var failures: [String] = []
         if stream.frames == 0 { failures.append("no audio") }
         if stream.frames > 0, level < gates.level { failures.append("silence") }
         if difference > gates.durationMs { failures.append("streamed audio differs by \(Int(difference)) ms") }
-        if stream.codes != offline.codes { failures.append("streamed codes differ") }
-        if stream.samples != offline.samples { failures.append("streamed samples differ") }
-        if let repeated {
+        if !isSameCodes { failures.append("streamed codes differ") }
+        if !isSameSamples { failures.append("streamed samples differ") }
+        if let repeated = repeated ?? nil {
             failures.append("frames \(repeated.first) on come again at \(repeated.second), \(repeated.frames) of them")
         }
         if !clicks.isEmpty { failures.append("\(clicks.count) packet borders click") }
-        if let limit = gates.firstAudioMs, let firstAudio, firstAudio > limit {
+        if let limit = gates.firstAudioMs, let firstAudio = stream.firstAudioMs, firstAudio > limit {
             failures.append("first audio after \(Int(firstAudio)) ms")
         }
-        if ![.stop, .length].contains(stream.summary.finishReason) {
-            failures.append("ended by \(stream.summary.finishReason.rawValue)")
-        }
+        if !["stop", "length"].contains(stream.finishReason) { failures.append("ended by \(stream.finishReason)") }
         var (noise, mel, length, same): (Double?, Double?, Double?, Bool?)
         if let baseline {
-            let earlier = try read("\(baseline)/\(name).wav", sampleRate: model.sampleRate)
+            let earlier = try read("\(baseline)/\(name).wav", sampleRate: stream.sampleRate)
             let samples = stream.samples.map { Float(PCM16.convert($0)) / 32_768 }
             let ratio = AudioChecks.signalToNoise(samples, reference: earlier)
             noise = ratio.flatMap { $0.isFinite ? $0 : nil }
-            mel = AudioChecks.melDistance(samples, earlier, sampleRate: model.sampleRate, compute: model.compute)
-            length = Double(earlier.count) / Double(model.sampleRate)
+            mel = AudioChecks.melDistance(samples, earlier, sampleRate: stream.sampleRate, compute: compute(source))
+            length = Double(earlier.count) / Double(stream.sampleRate)
             same = samples == earlier
             if let ratio, ratio < gates.signalToNoise {
                 failures.append("\(ratio.isFinite ? "\(Int(ratio))" : "-∞") dB to the baseline")
             }
-            if 1000 * (seconds(stream) - (length ?? 0)).magnitude > gates.durationMs {
+            if 1000 * (stream.seconds - (length ?? 0)).magnitude > gates.durationMs {
                 failures.append("the baseline has another length")
             }
         }
         return Case(
-            name: name, streamSeconds: seconds(stream), offlineSeconds: seconds(offline),
-            isSameCodes: stream.codes == offline.codes, isSameSamples: stream.samples == offline.samples,
-            firstAudioMs: firstAudio, realTimeFactor: stream.summary.realTimeFactor, level: level,
-            clippedSamples: AudioChecks.clipped(stream.samples), clicks: clicks.count,
-            repeatedFrames: repeated?.frames ?? 0, signalToNoise: noise, melDistance: mel, baselineSeconds: length,
-            isSameAsBaseline: same, failures: failures)
+            name: name, streamSeconds: stream.seconds, offlineSeconds: offline.seconds, isSameCodes: isSameCodes,
+            isSameSamples: isSameSamples, firstAudioMs: stream.firstAudioMs, realTimeFactor: stream.realTimeFactor,
+            level: level, clippedSamples: AudioChecks.clipped(stream.samples), clicks: clicks.count,
+            repeatedFrames: repeated.map { $0?.frames ?? 0 }, signalToNoise: noise, melDistance: mel,
+            baselineSeconds: length, isSameAsBaseline: same, failures: failures)
+    }
+
+    /// What the measures compute with.
+    private func compute(_ source: SpeechSource) -> Compute {
+        if case .engine(let engine) = source { engine.model.compute } else { Compute() }
     }
 
     private func read(_ path: String, sampleRate: Int) throws(ExperimentError) -> [Float] {

@@ -9,6 +9,10 @@ extension HTTPField.Name {
     static let martletCodes = HTTPField.Name("X-Martlet-Codes-SHA256").unsafelyUnwrapped
     static let martletPCM = HTTPField.Name("X-Martlet-PCM-SHA256").unsafelyUnwrapped
     static let martletFirstAudio = HTTPField.Name("X-Martlet-First-Audio-Ms").unsafelyUnwrapped
+    static let martletFirstPacket = HTTPField.Name("X-Martlet-First-Packet-SHA256").unsafelyUnwrapped
+    static let martletCodeTime = HTTPField.Name("X-Martlet-Code-Ms").unsafelyUnwrapped
+    static let martletDecodeTime = HTTPField.Name("X-Martlet-Decode-Ms").unsafelyUnwrapped
+    static let martletFirstDecode = HTTPField.Name("X-Martlet-First-Decode-Ms").unsafelyUnwrapped
     static let martletRealTimeFactor = HTTPField.Name("X-Martlet-RTF").unsafelyUnwrapped
 }
 
@@ -16,11 +20,22 @@ extension SpeechSummary {
     /// The names of `trailers`, for the `Trailer` header.
     static let trailerNames =
         "X-Martlet-Seed, X-Martlet-Frames, X-Martlet-Finish-Reason, X-Martlet-Codes-SHA256, X-Martlet-PCM-SHA256, "
-        + "X-Martlet-First-Audio-Ms, X-Martlet-RTF"
+        + "X-Martlet-First-Audio-Ms, X-Martlet-RTF, X-Martlet-First-Packet-SHA256, X-Martlet-Code-Ms, "
+        + "X-Martlet-Decode-Ms, X-Martlet-First-Decode-Ms"
 
     /// The fingerprint and what else is known at the end, as HTTP fields.
-    func trailers(finishReason: FinishReason) -> HTTPFields {
+    /// - Parameters:
+    ///   - firstCodes: codes of the first packet.
+    ///   - firstTimes: when the first packet was made.
+    func trailers(finishReason: FinishReason, firstCodes: [Int32], firstTimes: PacketTimes?) -> HTTPFields {
+        func milliseconds(_ seconds: Double) -> String { "\((seconds * 1e6).rounded() / 1000)" }
         var fields = HTTPFields()
+        var builder = FingerprintBuilder()
+        builder.add(codes: firstCodes)
+        fields[.martletFirstPacket] = builder.fingerprint.codes
+        fields[.martletCodeTime] = milliseconds(stages.talker + stages.codePredictor)
+        fields[.martletDecodeTime] = milliseconds(stages.decoder)
+        if let firstTimes { fields[.martletFirstDecode] = milliseconds(firstTimes.decodeEnd - firstTimes.decodeStart) }
         fields[.martletSeed] = "\(seed)"
         fields[.martletFrames] = "\(frames)"
         fields[.martletFinishReason] = finishReason.rawValue

@@ -22,7 +22,7 @@ struct OldStackRoutes: Sendable {
             var fields = headers(delivery)
             let (samples, summary) = try await delivery.collect()
             fields[.contentType] = AudioFormat.wav.contentType(sampleRate: server.model.sampleRate)
-            fields.append(contentsOf: summary.trailers(finishReason: summary.finishReason))
+            fields.append(contentsOf: delivery.trailers(summary))
             let header = WAVWriter.header(sampleRate: server.model.sampleRate, sampleCount: samples.count)
             return Response(
                 status: .ok, headers: fields,

@@ -131,6 +131,12 @@ struct SpeechDelivery: Sendable {
         }
     }
 
+    /// The fingerprint and what else is known at the end.
+    func trailers(_ summary: SpeechSummary) -> HTTPFields {
+        summary.trailers(
+            finishReason: finishReason(summary), firstCodes: kept.firstCodes, firstTimes: kept.times.first)
+    }
+
     // MARK: Parts
 
     private func response(
@@ -146,7 +152,7 @@ struct SpeechDelivery: Sendable {
             body: ResponseBody { writer in
                 do {
                     let summary = try await body(&writer)
-                    try await writer.finish(summary.trailers(finishReason: finishReason(summary)))
+                    try await writer.finish(trailers(summary))
                 } catch {
                     stream.cancel()
                     // The connection cannot be used for anything else: the response has no end.
@@ -224,7 +230,7 @@ private final class Kept: Sendable {
     private let request: SpeechRequest
     private let packets: PacketPolicy
     private let take: CodeKeeper.Take?
-    private let state = Mutex<(codes: [Int32], times: [PacketTimes])>(([], []))
+    private let state = Mutex<(codes: [Int32], first: [Int32], times: [PacketTimes])>(([], [], []))
 
     init(request: SpeechRequest, packets: PacketPolicy, take: CodeKeeper.Take?) {
         self.request = request
@@ -234,9 +240,13 @@ private final class Kept: Sendable {
 
     var times: [PacketTimes] { state.withLock { $0.times } }
 
+    /// Codes of the first packet.
+    var firstCodes: [Int32] { state.withLock { $0.first } }
+
     func add(_ event: SpeechEvent) {
         guard case .packet(let packet) = event else { return }
         state.withLock { state in
+            if state.times.isEmpty { state.first = packet.codes }
             state.times.append(packet.times)
             if take != nil { state.codes += packet.codes }
         }

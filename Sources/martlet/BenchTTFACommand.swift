@@ -30,17 +30,25 @@ struct BenchTTFACommand: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try options.announcedSettings()
-        let model = try options.model.load(settings)
+        let client = try await options.target.client(settings)
+        let model = try client == nil ? options.model.load(settings) : nil
         let runs = try options.runs(settings, of: model, count: count, tag: nil, warmUp: max(0, warmUp))
         let folder = dump ?? (settings.isOn(.codeDump) ? settings.text(.codeDumpDirectory) : nil)
-        let report = try await runs.make(settings.engine(model), folder: folder) { run in
-            if !json {
-                let first = run.firstAudioMs.map { decimal($0, 1) } ?? "-"
-                print(
-                    "\(run.tag)  ttfa \(first) ms  code \(decimal(run.codeMs, 0)) ms  first decode "
-                        + "\(run.decodeFirstMs.map { decimal($0, 1) } ?? "-") ms  RTF \(decimal(run.realTimeFactor, 2))  "
-                        + "\(run.hash.prefix(16))")
-            }
+        let progress = { (run: CodeRuns.Run) in
+            guard !json else { return }
+            let first = run.firstAudioMs.map { decimal($0, 1) } ?? "-"
+            print(
+                "\(run.tag)  ttfa \(first) ms  code \(decimal(run.codeMs, 0)) ms  first decode "
+                    + "\(run.decodeFirstMs.map { decimal($0, 1) } ?? "-") ms  RTF \(decimal(run.realTimeFactor, 2))  "
+                    + "\(run.hash.prefix(16))")
+        }
+        let report: CodeRuns.Report
+        if let client {
+            report = try await runs.make(client, folder: folder, progress: progress)
+        } else if let model {
+            report = try await runs.make(settings.engine(model), folder: folder, progress: progress)
+        } else {
+            return
         }
         if let output { try report.write(to: output) }
         if json {

@@ -8,7 +8,8 @@ struct CodesDumpCommand: AsyncParsableCommand {
         commandName: "dump", abstract: "Speak a text a number of times and keep codes, hashes and times of each run.",
         discussion: """
             Writes codes_<tag>.safetensors and meta_<tag>.json for each run, and a manifest of all. With --inject-drift \
-            one run is disturbed: 'martlet codes diff' must then name the frame and the codebook.
+            one run is disturbed: 'martlet codes diff' must then name the frame and the codebook. A server has to keep \
+            codes (--code-dump), and gives them by tag.
             """)
 
     @OptionGroup var options: RunOptions
@@ -30,12 +31,21 @@ struct CodesDumpCommand: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try options.announcedSettings()
-        let model = try options.model.load(settings)
+        let client = try await options.target.client(settings)
+        let model = try client == nil ? options.model.load(settings) : nil
         let runs = try options.runs(settings, of: model, count: count, tag: tag, warmUp: 0)
         let folder = output ?? settings.text(.codeDumpDirectory) ?? "codes"
-        let report = try await runs.make(settings.engine(model), folder: folder) { run in
+        let progress = { (run: CodeRuns.Run) in
             guard !json else { return }
             print("\(run.tag)  \(run.frames) frames  \(run.hash.prefix(16))  \(decimal(run.totalMs, 0)) ms")
+        }
+        let report: CodeRuns.Report
+        if let client {
+            report = try await runs.make(client, folder: folder, progress: progress)
+        } else if let model {
+            report = try await runs.make(settings.engine(model), folder: folder, progress: progress)
+        } else {
+            return
         }
         try report.write(to: manifest ?? folder + "/manifest.json")
         if json {

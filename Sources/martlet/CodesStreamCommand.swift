@@ -5,7 +5,11 @@ import Qwen3TTS
 /// `martlet codes stream`: codes of a text, without a decoder.
 struct CodesStreamCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "stream", abstract: "Time the generation of codes alone, without decoding them.")
+        commandName: "stream", abstract: "Time the generation of codes alone, without decoding them.",
+        discussion: """
+            Codes are generated in this process. A server always decodes; one that was started with --dummy-decoder noop \
+            comes closest, with 'martlet bench ttfa --server URL'.
+            """)
 
     @OptionGroup var options: RunOptions
 
@@ -23,6 +27,11 @@ struct CodesStreamCommand: ParsableCommand {
 
     func run() throws {
         let settings = try options.announcedSettings()
+        if let url = settings.text(.server) {
+            throw CommandError(
+                "codes stream generates in this process; for the server at \(url), start it with --dummy-decoder noop and "
+                    + "run 'martlet bench ttfa'")
+        }
         let model = try options.model.load(settings)
         let runs = try options.runs(settings, of: model, count: count, tag: nil, warmUp: 0)
         let request = try model.experimentRequest(

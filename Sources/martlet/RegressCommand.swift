@@ -22,6 +22,7 @@ struct RegressCommand: AsyncParsableCommand {
 
     @OptionGroup var model: ModelOptions
     @OptionGroup var sampling: SamplingArguments
+    @OptionGroup var target: ServerTargetOptions
     @OptionGroup(title: "Settings", visibility: .hidden) var options: SettingOptions
 
     @Option(help: "A JSON list of texts with ids; default: the built-in texts_p0_base.")
@@ -46,25 +47,28 @@ struct RegressCommand: AsyncParsableCommand {
     var json = false
 
     private var flags: [(Setting, String?)] {
-        model.flags + [(.policy, sampling.greedy ? "greedy" : nil)]
+        model.flags + target.flags + [(.policy, sampling.greedy ? "greedy" : nil)]
     }
 
     func validate() throws { _ = try options.settings(flags) }
 
     func run() async throws {
         let settings = try options.announced(flags)
-        let model = try model.load(settings)
+        let client = try await target.client(settings)
+        let source = try client.map { .server($0) } ?? SpeechSource.engine(settings.engine(model.load(settings)))
+        var secondsPerFrame = RunOptions.secondsPerFrame
+        if case .engine(let engine) = source { secondsPerFrame = engine.model.secondsPerFrame }
         var suite = RegressionSuite(texts: try TextSet.texts(texts), voices: try TextSet.voices(voices))
         suite.mode = mode
         suite.packet = settings.integer(.packetTokens) ?? 2
         suite.baseline = baseline
         suite.sampling = try sampling.options(
-            secondsPerFrame: model.secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
+            secondsPerFrame: secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
         suite.sampling.greedy = settings.text(.policy) == "greedy"
         suite.rules = settings.rules
         suite.gates.firstAudioMs = ttfaLimit > 0 ? ttfaLimit : nil
         let name = "run-\(Int(Date().timeIntervalSince1970))"
-        let (summary, folder) = try await suite.run(settings.engine(model), root: output, name: name) { one in
+        let (summary, folder) = try await suite.run(source, root: output, name: name) { one in
             guard !json else { return }
             let first = one.firstAudioMs.map { "\(decimal($0, 0)) ms" } ?? "-"
             print(

@@ -8,6 +8,7 @@ import SpeechEngine
 struct RunOptions: ParsableArguments {
     @OptionGroup var model: ModelOptions
     @OptionGroup var sampling: SamplingArguments
+    @OptionGroup var target: ServerTargetOptions
     @OptionGroup(title: "Settings", visibility: .hidden) var options: SettingOptions
 
     @Option(help: "Id of the text.")
@@ -54,7 +55,7 @@ struct RunOptions: ParsableArguments {
     func text() throws -> ExperimentText { try TextSet.text(textId, in: TextSet.texts(texts)) }
 
     private var flags: [(Setting, String?)] {
-        model.flags + [(.policy, sampling.greedy ? "greedy" : nil)]
+        model.flags + target.flags + [(.policy, sampling.greedy ? "greedy" : nil)]
     }
 
     /// What is set.
@@ -62,6 +63,9 @@ struct RunOptions: ParsableArguments {
 
     /// What is set, after its notes were printed.
     func announcedSettings() throws -> Settings { try options.announced(flags) }
+
+    /// Of the 12 Hz models, where no model is loaded.
+    static let secondsPerFrame = 0.08
 
     /// How codes are chosen.
     func sampling(_ settings: Settings, secondsPerFrame: Double) throws -> SamplingOptions {
@@ -71,12 +75,13 @@ struct RunOptions: ParsableArguments {
     }
 
     /// A series of runs.
+    /// - Parameter model: what speaks; nil if a server does.
     func runs(
-        _ settings: Settings, of model: SpeechModel, count: Int, tag: String?, warmUp: Int
+        _ settings: Settings, of model: SpeechModel?, count: Int, tag: String?, warmUp: Int
     ) throws -> CodeRuns {
         var runs = CodeRuns(text: try text())
         runs.voice = ExperimentVoice(speaker: voice, instruct: instruct)
-        runs.sampling = try sampling(settings, secondsPerFrame: model.secondsPerFrame)
+        runs.sampling = try sampling(settings, secondsPerFrame: model?.secondsPerFrame ?? Self.secondsPerFrame)
         runs.rules = settings.rules
         runs.settings = settings.switches
         runs.count = count

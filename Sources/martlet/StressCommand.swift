@@ -24,11 +24,19 @@ struct StressCommand: ParsableCommand {
 
         func run() async throws {
             let settings = try options.announcedSettings()
-            let model = try options.model.load(settings)
-            let sampling = try options.sampling(settings, secondsPerFrame: model.secondsPerFrame)
-            let result = try await CancelStress.run(
-                settings.engine(model), text: options.text(), sampling: sampling, rounds: rounds,
-                packet: settings.packetTokens)
+            let result: CancelStress
+            if let client = try await options.target.client(settings) {
+                result = try await CancelStress.run(
+                    client, text: options.text(),
+                    sampling: options.sampling(settings, secondsPerFrame: RunOptions.secondsPerFrame), rounds: rounds,
+                    packet: settings.packetTokens)
+            } else {
+                let model = try options.model.load(settings)
+                result = try await CancelStress.run(
+                    settings.engine(model), text: options.text(),
+                    sampling: options.sampling(settings, secondsPerFrame: model.secondsPerFrame), rounds: rounds,
+                    packet: settings.packetTokens)
+            }
             if json {
                 try printJSON(result)
             } else {

@@ -2,57 +2,6 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The built program, run as a user runs it.
-struct Martlet {
-    let status: Int32
-    let output: Data
-    let errors: String
-
-    /// Runs `martlet` with arguments and waits.
-    init(_ arguments: [String], input: Data = Data()) throws {
-        let process = Process()
-        process.executableURL = Self.executable
-        process.arguments = arguments
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        // Files, not pipes: neither side can block the other.
-        func file(_ name: String, _ data: Data = Data()) throws -> FileHandle {
-            let url = folder.appendingPathComponent(name)
-            try data.write(to: url)
-            return try FileHandle(forUpdating: url)
-        }
-        process.standardInput = try file("in", input)
-        process.standardOutput = try file("out")
-        process.standardError = try file("err")
-        process.environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("MARTLET_") }
-        try process.run()
-        process.waitUntilExit()
-        status = process.terminationStatus
-        output = try Data(contentsOf: folder.appendingPathComponent("out"))
-        errors = String(decoding: try Data(contentsOf: folder.appendingPathComponent("err")), as: UTF8.self)
-    }
-
-    /// Beside the test bundle.
-    static let executable: URL = {
-        let arguments = ProcessInfo.processInfo.arguments
-        let bundle = arguments.first { $0.contains(".xctest") } ?? arguments[0]
-        var url = URL(fileURLWithPath: bundle)
-        while url.path.contains(".xctest") { url.deleteLastPathComponent() }
-        return url.appendingPathComponent("martlet")
-    }()
-}
-
-struct TemporaryFolder: ~Copyable {
-    let path: String
-    init() throws {
-        let url = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-        path = url.path
-    }
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-}
-
 @Suite struct SayTests {
     static let model = ["--model", Fixture.customVoice.directory]
     static let short = ["--max-seconds", "0.3", "--seed", "7"]

@@ -97,14 +97,14 @@ import Testing
             suite.sampling = sampling(frames: 8)
             suite.gates.firstAudioMs = nil
             let engine = SpeechEngine(model: model)
-            let (first, _) = try await suite.run(engine, root: folder, name: "one")
+            let (first, _) = try await suite.run(.engine(engine), root: folder, name: "one")
             #expect(first.pass, "\(first.cases.flatMap(\.failures))")
             suite.baseline = folder + "/latest"
-            let (second, _) = try await suite.run(engine, root: folder, name: "two")
+            let (second, _) = try await suite.run(.engine(engine), root: folder, name: "two")
             #expect(second.pass && second.cases.allSatisfy { $0.isSameAsBaseline == true })
             suite.baseline = folder + "/one"
             suite.sampling.seed = 5
-            let (third, _) = try await suite.run(engine, root: folder, name: "three")
+            let (third, _) = try await suite.run(.engine(engine), root: folder, name: "three")
             #expect(!third.pass)
             #expect(try FileManager.default.destinationOfSymbolicLink(atPath: folder + "/latest") == "three")
         }
