@@ -1,8 +1,6 @@
 // NEON: sixteen lanes are four of the thirty-two registers.
 #if defined(__aarch64__)
 
-#define ONE_ROW_BF16 4
-#define ONE_ROW_QUANTIZED 2
 #define BF16_TILE 2, 2
 #define QUANTIZED_TILE 1, 4
 

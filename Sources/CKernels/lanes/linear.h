@@ -1,7 +1,7 @@
 // Linear layers of few rows. One row is bound by the memory that the weights come from, many rows by arithmetic.
 //
-// The including file defines the tiles (outputs × rows whose sums stay in registers): ONE_ROW_BF16 × 1 and
-// ONE_ROW_QUANTIZED × 1 for one row; BF16_TILE and QUANTIZED_TILE, each "outputs, rows", for several.
+// The including file defines the tiles for several rows (outputs × rows whose sums stay in registers), BF16_TILE and
+// QUANTIZED_TILE, each "outputs, rows".
 #include "vectors.h"
 
 // Sixteen activations from i on, zeros beyond k.
@@ -171,7 +171,7 @@ DEFINE_QUANTIZED_TILE(q8, MK_Q8)
 DEFINE_QUANTIZED_TILE(q4, MK_Q4)
 
 // `tile` for sums that wait in memory, at sums[r·ld + o].
-#define DEFINE_LINEAR(format_name, format, row_size, one_row, tile_shape)                                              \
+#define DEFINE_LINEAR(format_name, format, row_size, tile_shape)                                                       \
     INLINE void block_##format_name(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end,  \
                                     size_t ahead, f32x16 *sums, size_t ld, const size_t O, const size_t R) {           \
         f32x16 sum[16];                                                                                                \
@@ -213,25 +213,22 @@ DEFINE_QUANTIZED_TILE(q4, MK_Q4)
                                      size_t rows, float *y, size_t ldy) {                                              \
         const size_t ldx = prepared_size(format, k), size = (row_size);                                                \
         size_t o = first;                                                                                              \
-        if (rows == 1) {                                                                                               \
-            const size_t padded = round_up(k, (format) == MK_BF16 ? LANES : QUANT_BLOCK);                              \
-            for (; o + one_row <= last; o += one_row) {                                                                \
-                f32x16 sum[one_row];                                                                                   \
-                UNROLL for (size_t i = 0; i < one_row; i++) sum[i] = 0.0f;                                             \
-                tile_##format_name(w + o * size, k, x, ldx, 0, padded, PREFETCH, sum, one_row, 1);                     \
-                store_sums(sum, y + o, one_row);                                                                       \
-            }                                                                                                          \
-        } else {                                                                                                       \
-            for (; o + OUTPUT_GROUP <= last; o += OUTPUT_GROUP) {                                                      \
-                rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, OUTPUT_GROUP, tile_shape);               \
-            }                                                                                                          \
+        for (; rows > 1 && o + OUTPUT_GROUP <= last; o += OUTPUT_GROUP) {                                              \
+            rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, OUTPUT_GROUP, tile_shape);                   \
         }                                                                                                              \
-        for (; o < last; o++) rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, 1, 1, 1);                  \
+        for (; rows > 1 && o < last; o++) rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, 1, 1, 1);      \
+        for (; o < last; o++) {                                                                                        \
+            /* One output at a time: the processor guesses one ascending stream of weights far better than two. */     \
+            const size_t padded = round_up(k, (format) == MK_BF16 ? LANES : QUANT_BLOCK);                              \
+            f32x16 sum = 0.0f;                                                                                         \
+            tile_##format_name(w + o * size, k, x, ldx, 0, padded, PREFETCH, &sum, 1, 1);                              \
+            y[o] = sum_lanes(sum);                                                                                     \
+        }                                                                                                              \
     }
 
-DEFINE_LINEAR(bf16, MK_BF16, k * sizeof(uint16_t), ONE_ROW_BF16, BF16_TILE)
-DEFINE_LINEAR(q8, MK_Q8, quantized_row(MK_Q8, k), ONE_ROW_QUANTIZED, QUANTIZED_TILE)
-DEFINE_LINEAR(q4, MK_Q4, quantized_row(MK_Q4, k), ONE_ROW_QUANTIZED, QUANTIZED_TILE)
+DEFINE_LINEAR(bf16, MK_BF16, k * sizeof(uint16_t), BF16_TILE)
+DEFINE_LINEAR(q8, MK_Q8, quantized_row(MK_Q8, k), QUANTIZED_TILE)
+DEFINE_LINEAR(q4, MK_Q4, quantized_row(MK_Q4, k), QUANTIZED_TILE)
 
 static void linear(mk_format format, const void *w, size_t k, size_t first, size_t last, const float *prepared,
                    size_t rows, float *y, size_t ldy) {

@@ -4,8 +4,6 @@
 
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 
-#define ONE_ROW_BF16 4
-#define ONE_ROW_QUANTIZED 4
 #define BF16_TILE 2, 2
 #define QUANTIZED_TILE 2, 2
 

@@ -4,8 +4,6 @@
 
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma"))), apply_to = function)
 
-#define ONE_ROW_BF16 8
-#define ONE_ROW_QUANTIZED 4
 #define BF16_TILE 4, 4
 #define QUANTIZED_TILE 1, 8
 
