@@ -106,7 +106,7 @@ let package = Package(
         .testTarget(
             name: "SpeechServerTests",
             dependencies: [
-                "SpeechServer", "TestSupport",
+                "martlet", "SpeechServer", "TestSupport",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "NIOCore", package: "swift-nio"),

@@ -63,8 +63,12 @@ final class Session {
 
     /// Takes text and cancels, and looks after time limits.
     func takeMessages(_ now: ContinuousClock.Instant) {
-        guard let stream = arrival.stream.stream, !stream.isCancelled else {
+        guard let stream = arrival.stream.stream else {
             abandon(.cancelled)
+            return
+        }
+        if let reason = stream.cancelled {
+            abandon(reason)
             return
         }
         let (pieces, isComplete) = stream.takeText()

@@ -107,7 +107,7 @@ public final class SpeechStream: AsyncSequence, Sendable {
         var unreadFrames = 0
         var readCount = 0
         var ended = false
-        var cancelled = false
+        var cancelled: FinishReason?
         var reader: CheckedContinuation<SpeechEvent?, Never>?
         var text: [String] = []
         var textComplete = false
@@ -137,8 +137,9 @@ public final class SpeechStream: AsyncSequence, Sendable {
     }
 
     /// Ends the utterance within one frame. Events that are queued can still be read.
-    public func cancel() {
-        state.withLock { $0.cancelled = true }
+    /// - Parameter reason: what it ends with; the first one counts.
+    public func cancel(_ reason: FinishReason = .cancelled) {
+        state.withLock { $0.cancelled = $0.cancelled ?? reason }
         wakeEngine()
     }
 
@@ -185,7 +186,8 @@ public final class SpeechStream: AsyncSequence, Sendable {
     /// Events read so far.
     var readCount: Int { state.withLock { $0.readCount } }
 
-    var isCancelled: Bool { state.withLock { $0.cancelled } }
+    /// What it was told to end with; nil if nobody did.
+    var cancelled: FinishReason? { state.withLock { $0.cancelled } }
 
     /// Text that arrived since the last call, and whether it is now complete.
     func takeText() -> (pieces: [String], isComplete: Bool) {

@@ -23,8 +23,10 @@ struct APIError: Error, Equatable, CustomStringConvertible {
     var code: String?
     /// Seconds after which another try makes sense.
     var retryAfter: Double?
+    /// What only the operator is told, in the log: where files lie is nobody else's business.
+    var detail: String?
 
-    var description: String { message }
+    var description: String { detail ?? message }
 
     /// A field that cannot be taken.
     static func invalid(_ parameter: String?, _ message: String, code: String = "invalid_value") -> APIError {
@@ -39,8 +41,9 @@ struct APIError: Error, Equatable, CustomStringConvertible {
     }
 
     /// Something of the server's own went wrong.
-    static func server(_ message: String) -> APIError {
-        APIError(status: .internalServerError, kind: .server, message: message, code: "internal_error")
+    static func server(_ message: String, detail: String? = nil) -> APIError {
+        APIError(
+            status: .internalServerError, kind: .server, message: message, code: "internal_error", detail: detail)
     }
 }
 
@@ -68,7 +71,9 @@ extension APIError {
             let field = fields.first { problem.hasPrefix($0 + " ") } ?? (problem.contains("text") ? "input" : nil)
             self = .invalid(field, problem)
         case .missingFile, .unreadable, .wrongArchitecture, .badConfiguration, .badTokenizer, .badTensor, .tensors:
-            self = .server(error.description)
+            self = .server(
+                "the model's files cannot be read, they may have been moved; the server's log says more",
+                detail: error.description)
         }
     }
 

@@ -27,7 +27,7 @@ extension SpeechSummary {
     /// - Parameters:
     ///   - firstCodes: codes of the first packet.
     ///   - firstTimes: when the first packet was made.
-    func trailers(finishReason: FinishReason, firstCodes: [Int32], firstTimes: PacketTimes?) -> HTTPFields {
+    func trailers(firstCodes: [Int32], firstTimes: PacketTimes?) -> HTTPFields {
         func milliseconds(_ seconds: Double) -> String { "\((seconds * 1e6).rounded() / 1000)" }
         var fields = HTTPFields()
         var builder = FingerprintBuilder()
@@ -47,7 +47,7 @@ extension SpeechSummary {
     }
 
     /// The same as JSON.
-    func json(finishReason: FinishReason) -> JSONValue {
+    var json: JSONValue {
         .object([
             "seed": seed <= UInt64(Int.max) ? .integer(Int(seed)) : .unsigned(seed),
             "frames": .integer(frames),

@@ -1,4 +1,5 @@
 import Logging
+import NIOPosix
 import Qwen3TTS
 import SpeechEngine
 import Synchronization
@@ -44,11 +45,17 @@ final class ServerContext: Sendable {
 
     var model: SpeechModel { engine.model }
 
-    /// Starts an utterance; what the engine refuses comes as an API error.
+    /// Starts an utterance, which ends at the limit on time; what the engine refuses comes as an API error.
     func speak(_ request: SpeechRequest, packets: PacketPolicy? = nil) throws(APIError) -> SpeechStream {
         if isDraining { throw APIError(EngineError.draining) }
         do throws(EngineError) {
-            return try engine.speak(request, packets: packets ?? options.packets)
+            let stream = try engine.speak(request, packets: packets ?? options.packets)
+            if let limit = options.requestTimeout {
+                MultiThreadedEventLoopGroup.singleton.any().scheduleTask(in: .milliseconds(Int64(limit * 1000))) {
+                    [weak stream] in stream?.cancel(.timeout)
+                }
+            }
+            return stream
         } catch {
             throw APIError(error)
         }

@@ -14,6 +14,8 @@ public struct ServerOptions: Sendable {
     public var tls: (certificate: String, key: String)?
     /// Names that the model answers to in `model`, the first one is its own.
     public var modelNames: [String] = ["martlet"]
+    /// Martlet's version, for protocols that tell it.
+    public var version: String?
     /// Where uploaded voices are kept; nil takes no uploads.
     public var voicesDirectory: String?
     /// Seed of requests that name none.
@@ -46,7 +48,7 @@ public struct ServerOptions: Sendable {
     public var readTimeout = 60.0
     /// Seconds that a client may leave what was sent to it unread.
     public var writeTimeout = 60.0
-    /// Seconds that one request may take; nil sets no bound.
+    /// Seconds that one utterance may take, whatever way it came; nil sets no bound.
     public var requestTimeout: Double?
     /// Seconds that running streams get to finish at shutdown.
     public var drainTimeout = 60.0

@@ -27,7 +27,6 @@ struct SpeechDelivery: Sendable {
     let submitted = ContinuousClock.now
     private let json: JSONValue
     private let first: SpeechEvent?
-    private let timedOut: Flag
     private let kept: Kept
 
     /// Starts the utterance and waits for its first packet, so that whatever goes wrong before it is answered as such.
@@ -48,21 +47,11 @@ struct SpeechDelivery: Sendable {
         self.context = context
         self.stream = stream
         self.endpoint = endpoint
-        let timedOut = Flag()
-        self.timedOut = timedOut
         await ClientWatch.watch(context.channel) { [weak stream] in stream?.cancel() }
-        if let limit = server.options.requestTimeout {
-            context.channel.eventLoop.scheduleTask(in: .milliseconds(Int64(limit * 1000))) { [weak stream] in
-                guard let stream else { return }
-                timedOut.raise()
-                stream.cancel()
-            }
-        }
         var events = stream.makeAsyncIterator()
         first = await events.next()
         guard case .end(let summary) = first else { return }
-        let reason = finishReason(summary)
-        if reason == .timeout || reason == .cancelled {
+        if summary.finishReason == .timeout || summary.finishReason == .cancelled {
             await note(summary)
             throw .unavailable("the request took too long and was ended", code: "timeout", retryAfter: 1)
         }
@@ -125,7 +114,7 @@ struct SpeechDelivery: Sendable {
                             "input_tokens": .integer(inputTokens), "output_tokens": .integer(summary.frames),
                             "total_tokens": .integer(inputTokens + summary.frames),
                         ]),
-                        "martlet": summary.json(finishReason: finishReason(summary)),
+                        "martlet": summary.json,
                     ]))
             }
         }
@@ -133,8 +122,7 @@ struct SpeechDelivery: Sendable {
 
     /// The fingerprint and what else is known at the end.
     func trailers(_ summary: SpeechSummary) -> HTTPFields {
-        summary.trailers(
-            finishReason: finishReason(summary), firstCodes: kept.firstCodes, firstTimes: kept.times.first)
+        summary.trailers(firstCodes: kept.firstCodes, firstTimes: kept.times.first)
     }
 
     // MARK: Parts
@@ -205,18 +193,13 @@ struct SpeechDelivery: Sendable {
         try await writer.write(contentsOf: buffers)
     }
 
-    /// Why it ended: a cancel at the time limit is a time-out.
-    private func finishReason(_ summary: SpeechSummary) -> FinishReason {
-        summary.finishReason == .cancelled && timedOut.isRaised ? .timeout : summary.finishReason
-    }
-
     private func note(_ summary: SpeechSummary) async {
         server.metrics.ended(summary, endpoint: endpoint)
         for trace in RequestTrace.allCases where server.options.traces.contains(trace) {
             for line in trace.lines(tag: tag, summary, kept.times) { server.logger.info("\(line)") }
         }
         await kept.keep(tag: tag, summary, server.logger)
-        let result = summary.json(finishReason: finishReason(summary))
+        let result = summary.json
         context.notes.add("speech", result)
         guard let directory = server.options.recordDirectory else { return }
         RequestRecord(request: kept.effective(json), result: result).save(
@@ -300,13 +283,4 @@ private struct Pieces {
         defer { pending = [] }
         return pending.isEmpty ? [] : [ByteBuffer(bytes: pending)]
     }
-}
-
-/// Something that has happened.
-private final class Flag: Sendable {
-    private let value = Atomic<Bool>(false)
-
-    var isRaised: Bool { value.load(ordering: .relaxed) }
-
-    func raise() { value.store(true, ordering: .relaxed) }
 }

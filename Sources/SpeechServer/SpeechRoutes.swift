@@ -1,6 +1,7 @@
 import HTTPTypes
 import Hummingbird
 import NIOCore
+import NIOHTTP1
 import Qwen3TTS
 import SpeechEngine
 
@@ -92,6 +93,8 @@ extension Request {
             return try await body.collect(upTo: limit)
         } catch is NIOTooManyBytesError {
             throw Self.tooLarge(limit)
+        } catch is HTTPParserError {
+            throw APIError.invalid(nil, "the request's body is not whole", code: "invalid_http")
         }
     }
 

@@ -6,6 +6,13 @@ import Synchronization
 #else
     import Foundation
 #endif
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
 
 /// A voice that a client has uploaded.
 struct SavedVoice: Sendable {
@@ -18,7 +25,8 @@ struct SavedVoice: Sendable {
 
 /// The voices that clients have uploaded, in a folder of the model that they were made for.
 ///
-/// A voice is two files, `NAME.voice` with the clone prompt and `NAME.wav` with the recording. Names are letters, digits,
+/// A voice is two files, `NAME.voice` with the clone prompt and `NAME.wav` with the recording; both get their names when
+/// both are whole. Names are letters, digits,
 /// `-` and `_`, so that none can leave the folder, and lower case, as some file systems do not tell cases apart.
 final class VoiceStore: Sendable {
     private let directory: String?
@@ -96,20 +104,37 @@ final class VoiceStore: Sendable {
         guard voices.withLock({ $0[name] != nil || $0.count < limit }) else {
             throw .invalid("name", "\(limit) voices are kept already: delete one first", code: "too_many_voices")
         }
+        let place = directory + "/" + name
         do {
             try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-            try Data(recording).write(to: URL(filePath: directory + "/" + name + ".wav"), options: .atomic)
-            try prompt.save(to: directory + "/" + name + ".voice")
+            try Data(recording).write(to: URL(filePath: place + ".wav.new"))
+            try prompt.save(to: place + ".voice.new")
+            for suffix in [".wav", ".voice"] where rename(place + suffix + ".new", place + suffix) != 0 {
+                throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO)
+            }
         } catch {
-            let isFull = (error as? CocoaError)?.code == .fileWriteOutOfSpace || "\(error)".contains("No space left")
-            var refusal = APIError.server("the voice cannot be saved: \(isFull ? "the disk is full" : "\(error)")")
+            for suffix in [".wav.new", ".voice.new"] { unlink(place + suffix) }
+            let isFull = Self.isOutOfSpace(error)
+            var refusal = APIError.server(
+                "the voice cannot be saved: \(isFull ? "there is no space for it" : "the server's log says more")",
+                detail: "the voice \(name) cannot be saved: \(error)")
             refusal.status = isFull ? .init(code: 507, reasonPhrase: "Insufficient Storage") : .internalServerError
             throw refusal
         }
         let voice = SavedVoice(
-            name: name, prompt: prompt, createdAt: Self.modificationTime(directory + "/" + name + ".voice"))
+            name: name, prompt: prompt, createdAt: Self.modificationTime(place + ".voice"))
         voices.withLock { $0[name] = voice }
         return voice
+    }
+
+    /// Whether a disk is full, a quota is used up, or a file would exceed the limit on sizes.
+    private static func isOutOfSpace(_ error: any Error) -> Bool {
+        let codes = [ENOSPC, EDQUOT, EFBIG]
+        if let error = error as? CocoaError {
+            let underlying = (error.underlying as? POSIXError)?.code.rawValue
+            return error.code == .fileWriteOutOfSpace || underlying.map { codes.contains($0) } ?? false
+        }
+        return codes.contains { "\(error)".contains(String(cString: strerror($0))) }
     }
 
     /// Removes a voice and its files; false if there is none of that name.

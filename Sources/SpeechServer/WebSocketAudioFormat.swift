@@ -1,13 +1,14 @@
 import AudioFiles
 
-/// How samples are put on a connection: 16-bit little-endian PCM at some rate, or G.711 at 8 kHz.
+/// How samples are put on a connection: 16-bit little-endian PCM at some rate, G.711 at 8 kHz, or a file of each utterance.
 ///
-/// Named as ElevenLabs names them: `pcm_24000`, `ulaw_8000`, `alaw_8000`.
+/// Raw ones are named as ElevenLabs names them: `pcm_24000`, `ulaw_8000`, `alaw_8000`; files as in the speech API.
 struct WebSocketAudioFormat: Equatable, Sendable, CustomStringConvertible {
     enum Encoding: String, Sendable {
         case pcm
         case ulaw
         case alaw
+        case mp3, opus, aac, flac, wav
     }
 
     let encoding: Encoding
@@ -15,8 +16,10 @@ struct WebSocketAudioFormat: Equatable, Sendable, CustomStringConvertible {
 
     private static let pcmRates = [8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000]
 
-    /// All that there are.
-    static let all =
+    private static let files: [Encoding] = [.mp3, .opus, .aac, .flac, .wav]
+
+    /// All raw ones.
+    static let raw =
         pcmRates.map { Self(encoding: .pcm, sampleRate: $0) }
         + [Self(encoding: .ulaw, sampleRate: 8_000), Self(encoding: .alaw, sampleRate: 8_000)]
 
@@ -31,35 +34,57 @@ struct WebSocketAudioFormat: Equatable, Sendable, CustomStringConvertible {
             self.init(encoding: .pcm, sampleRate: modelRate)
             return
         }
-        guard let format = Self.all.first(where: { $0.description == name }) else { return nil }
+        if let file = Encoding(rawValue: name), Self.files.contains(file) {
+            self.init(encoding: file, sampleRate: modelRate)
+            return
+        }
+        guard let format = Self.raw.first(where: { $0.description == name }) else { return nil }
         self = format
     }
 
-    var description: String { "\(encoding.rawValue)_\(sampleRate)" }
+    var description: String { fileFormat?.rawValue ?? "\(encoding.rawValue)_\(sampleRate)" }
+
+    /// The names of all that there are.
+    static let names = raw.map(\.description) + files.map(\.rawValue)
+
+    /// The file that each utterance becomes; nil for raw samples.
+    fileprivate var fileFormat: AudioFormat? { encoding == .pcm ? nil : AudioFormat(rawValue: encoding.rawValue) }
 }
 
 /// Turns the samples of one utterance into bytes of a format, packet by packet.
 struct WebSocketAudioEncoder: Sendable {
     private let format: WebSocketAudioFormat
     private var resampler: PacketResampler?
+    private let file: (any AudioEncoder)?
 
-    init(_ format: WebSocketAudioFormat, modelRate: Int) throws(AudioFileError) {
+    /// - Throws: an error that names the package to install, where the format's library is missing.
+    init(_ format: WebSocketAudioFormat, modelRate: Int) throws(APIError) {
         self.format = format
-        if format.sampleRate != modelRate { resampler = try PacketResampler(from: modelRate, to: format.sampleRate) }
+        file = try format.fileFormat?.makeEncoder(sampleRate: modelRate)
+        guard format.sampleRate != modelRate else { return }
+        do throws(AudioFileError) {
+            resampler = try PacketResampler(from: modelRate, to: format.sampleRate)
+        } catch {
+            throw .server("\(error)")
+        }
     }
 
     /// Bytes of the samples so far that were not given before.
-    mutating func encode(_ samples: [Float], pcm: [UInt8]) -> [UInt8] {
+    mutating func encode(_ samples: [Float], pcm: [UInt8]) throws(APIError) -> [UInt8] {
+        if let file { return try file.encode(samples) }
         guard resampler != nil else { return format.encoding == .pcm ? pcm : bytes(samples) }
         return bytes(resampler?.add(samples) ?? [])
     }
 
     /// Bytes that were held back for the samples after them.
-    mutating func finish() -> [UInt8] { bytes(resampler?.finish() ?? []) }
+    mutating func finish() throws(APIError) -> [UInt8] {
+        if let file { return try file.finish() }
+        return bytes(resampler?.finish() ?? [])
+    }
 
     private func bytes(_ samples: [Float]) -> [UInt8] {
         switch format.encoding {
-        case .pcm: PCM16.bytes(samples)
+        case .pcm, .mp3, .opus, .aac, .flac, .wav: PCM16.bytes(samples)
         case .ulaw: samples.map { G711.ulaw(PCM16.convert($0)) }
         case .alaw: samples.map { G711.alaw(PCM16.convert($0)) }
         }

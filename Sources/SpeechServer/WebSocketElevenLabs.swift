@@ -66,7 +66,7 @@ final class WebSocketElevenLabs: Sendable {
     private func outputFormat() throws(APIError) -> WebSocketAudioFormat {
         let name = query["output_format"] ?? "pcm_24000"
         guard let format = WebSocketAudioFormat(name: name, modelRate: server.model.sampleRate) else {
-            let known = WebSocketAudioFormat.all.map(\.description).joined(separator: ", ")
+            let known = WebSocketAudioFormat.names.joined(separator: ", ")
             throw .invalid(
                 "output_format", "output_format is \(name.prefix(40).debugDescription), expected one of \(known)")
         }
@@ -219,7 +219,7 @@ final class WebSocketElevenLabs: Sendable {
     }
 
     private func finish(_ id: String, _ summary: SpeechSummary?) async throws {
-        var members = summary.map { WebSocketSpeechSession.members(of: $0.json(finishReason: $0.finishReason)) } ?? [:]
+        var members = summary.map { WebSocketSpeechSession.members(of: $0.json) } ?? [:]
         members["isFinal"] = .bool(true)
         try await send(members, context: id)
         if !isMultiple { connection.closeWhenDone(WebSocketClose(.normalClosure)) }

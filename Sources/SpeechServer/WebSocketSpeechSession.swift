@@ -100,11 +100,13 @@ final class WebSocketSpeechSession: Sendable {
     private func start(_ id: String, _ fields: RequestFields) throws(APIError) -> (SpeechContext, String, Delivery) {
         let formatName = try fields.string("response_format") ?? "pcm"
         guard let format = WebSocketAudioFormat(name: formatName, modelRate: server.model.sampleRate) else {
-            let known = WebSocketAudioFormat.all.map(\.description).joined(separator: ", ")
+            let known = (["pcm"] + WebSocketAudioFormat.names).joined(separator: ", ")
             throw .invalid(
                 "response_format",
-                "response_format is \(formatName.prefix(40).debugDescription), expected pcm or one of \(known)")
+                "response_format is \(formatName.prefix(40).debugDescription), expected one of \(known)")
         }
+        // A library that is missing is told at once.
+        _ = try WebSocketAudioEncoder(format, modelRate: server.model.sampleRate)
         let audio = try fields.string("audio") ?? "binary"
         guard audio == "binary" || audio == "base64" else {
             throw .invalid("audio", "audio is \(audio.prefix(40).debugDescription), expected binary or base64")
@@ -191,7 +193,7 @@ final class WebSocketSpeechSession: Sendable {
             case .ended(let index, let summary):
                 if !context.isCancelled { try await send(encoder.finish(), frames: frames..<frames) }
                 summaries.append(summary)
-                var members = Self.members(of: summary.json(finishReason: summary.finishReason))
+                var members = Self.members(of: summary.json)
                 members["utterance"] = .integer(index)
                 try await connection.send(Self.event("utterance", id, members))
             }
@@ -200,7 +202,7 @@ final class WebSocketSpeechSession: Sendable {
         contexts.withLock { $0[id] = nil }
         var members: [String: JSONValue] = [:]
         if summaries.count == 1 {
-            members = Self.members(of: summaries[0].json(finishReason: summaries[0].finishReason))
+            members = Self.members(of: summaries[0].json)
         }
         let reason = context.isCancelled ? FinishReason.cancelled : summaries.last?.finishReason ?? .stop
         members["finish_reason"] = .string(reason.rawValue)

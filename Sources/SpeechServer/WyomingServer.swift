@@ -12,8 +12,6 @@ struct WyomingServer: Service {
     /// 0 takes a free one.
     let port: Int
     var limits = Limits()
-    /// Martlet's version, as `describe` tells it.
-    var version: String?
 
     /// Bounds on what clients may do.
     struct Limits: Sendable {

@@ -87,7 +87,7 @@ final class WyomingSession: Sendable {
         case "describe":
             let info = WyomingInfo(
                 voices: server.speaker.voiceNames, languages: server.model.configuration.languages,
-                model: server.options.modelNames.first ?? "martlet", version: wyoming.version)
+                model: server.options.modelNames.first ?? "martlet", version: server.options.version)
             try await send(WyomingReply("info", data: info))
         case "ping": try await send(WyomingReply("pong", data: ["text": event.data.text ?? ""]))
         case "synthesize":

@@ -66,9 +66,8 @@ struct ServeCommand: AsyncParsableCommand {
 
         let named = settings.text(.model)
         let loaded = try model.load(settings)
-        let name = loaded.directory.split(separator: "/").last.map { String($0) } ?? "martlet"
-        // The name that was asked for, unless it is where a folder lies: that is nobody's business.
-        options.modelNames = [named == loaded.directory ? nil : named, name].compactMap { $0 }
+        options.modelNames = ServerOptions.modelNames(asked: named, folder: loaded.directory)
+        options.version = Martlet.configuration.version
         options.codeKeeper = try settings.codeKeeper(loaded)
         let engine = settings.engine(loaded) { limits.apply(to: &$0) }
         if options.apiKeys.isEmpty && !["127.0.0.1", "::1", "localhost"].contains(options.host) {

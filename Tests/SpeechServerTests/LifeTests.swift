@@ -109,6 +109,12 @@ import Testing
             #expect(await connection.read(1) == nil)
             #expect(ContinuousClock.now - start < .seconds(60), "\(text)")
         }
+        // One that leaves before its request is whole is no fault of the server's.
+        let leaver = try RawConnection(port: server.port)
+        await leaver.send(Array("POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{".utf8))
+        leaver.close()
+        #expect(try await waits { server.log.all.contains { $0.contains("is not whole") } })
+        #expect(server.log.all.allSatisfy { !$0.contains("internal error") })
         #expect(try await server.speak(Self.short).status == 200)
         try await server.stop()
     }
@@ -136,6 +142,9 @@ import Testing
         let response = try await server.speak(Self.long)
         #expect(response.status == 200 || response.status == 503)
         if response.status == 200 { #expect(response.trailers["x-martlet-finish-reason"] == "timeout") }
+        // The metrics count it as what it was.
+        #expect(try await waits { server.engine.statistics.finished[.timeout] == 1 })
+        #expect(server.engine.statistics.finished[.cancelled, default: 0] == 0)
         try await server.stop()
     }
 }

@@ -10,7 +10,7 @@ import Testing
 
 @Suite(.serialized) struct VoiceTests {
     /// Half a second of a rising tone as a WAV file.
-    private static let recording: [UInt8] = {
+    static let recording: [UInt8] = {
         var samples: [Float] = []
         for index in 0..<12_000 {
             let phase = index * (index / 400 + 40) % 1000
@@ -19,7 +19,7 @@ import Testing
         return WAVWriter.header(sampleRate: 24_000, sampleCount: samples.count) + PCM16.bytes(samples)
     }()
 
-    private func form(_ fields: [(name: String, bytes: [UInt8])], boundary: String = "xYz") -> [UInt8] {
+    static func form(_ fields: [(name: String, bytes: [UInt8])], boundary: String = "xYz") -> [UInt8] {
         var body: [UInt8] = []
         for (name, bytes) in fields {
             body += Array("--\(boundary)\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n".utf8) + bytes
@@ -31,7 +31,7 @@ import Testing
     private func upload(_ server: TestServer, name: String, audio: [UInt8]) async throws -> RawResponse {
         try await server.request(
             "POST", "/v1/audio/voices", headers: ["Content-Type": "multipart/form-data; boundary=xYz"],
-            body: form([("name", Array(name.utf8)), ("audio_sample", audio)]))
+            body: Self.form([("name", Array(name.utf8)), ("audio_sample", audio)]))
     }
 
     @Test func voicesAreKeptAcrossRestarts() async throws {
@@ -115,7 +115,7 @@ import Testing
     }
 
     @Test func damagedFormsAreRefused() throws {
-        let body = form([("name", Array("a".utf8)), ("audio_sample", [0, 13, 10, 45, 45, 120, 1])])
+        let body = Self.form([("name", Array("a".utf8)), ("audio_sample", [0, 13, 10, 45, 45, 120, 1])])
         let type = "multipart/form-data; boundary=\"xYz\""
         let whole = try MultipartForm(body: body, contentType: type)
         #expect(whole.text("name") == "a")

@@ -43,7 +43,8 @@ import Testing
     @Test func names() {
         #expect(WebSocketAudioFormat(name: "pcm", modelRate: 24_000)?.description == "pcm_24000")
         #expect(WebSocketAudioFormat(name: "ulaw_8000", modelRate: 24_000)?.encoding == .ulaw)
-        for name in ["", "pcm_1", "mp3_44100_128", "pcm_24000 ", "PCM"] {
+        #expect(WebSocketAudioFormat(name: "flac", modelRate: 24_000)?.description == "flac")
+        for name in ["", "pcm_1", "mp3_24000", "mp3_44100_128", "pcm_24000 ", "PCM"] {
             #expect(WebSocketAudioFormat(name: name, modelRate: 24_000) == nil)
         }
     }

@@ -63,6 +63,19 @@ import Testing
                 #expect(audio?["audio"]?.string?.isEmpty == false)
                 let end3 = try await client.event("end", context: "whole")
                 #expect(end3?["pcm_sha256"]?.string == whole.summary.fingerprint.pcm)
+                // As a file: the bytes of the same request over HTTP.
+                try await client.send(
+                    Self.start(
+                        "file", ["input": .string(Self.text), "complete": true, "response_format": "flac"]))
+                var file: [UInt8] = []
+                while let message = try await client.next() {
+                    if case .binary(let bytes) = message { file += bytes }
+                    if case .json(let json) = message, json["type"]?.string == "end" { break }
+                }
+                let connection = try RawConnection(port: port)
+                let body = #"{"input": "\#(Self.text)", "seed": 7, "max_new_tokens": 5, "response_format": "flac"}"#
+                await connection.send("POST", "/v1/audio/speech", body: Array(body.utf8))
+                #expect(await connection.response().body == file)
             }
         }
     }

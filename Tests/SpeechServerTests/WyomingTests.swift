@@ -115,7 +115,7 @@ import Testing
         try await withSpeechServer(frames: 8) { server, _ in
             let found = Mutex<Int?>(nil)
             let wyoming = WyomingServer(
-                server: server, host: "127.0.0.1", port: 0, version: "1",
+                server: server, host: "127.0.0.1", port: 0,
                 onRunning: { port in
                     found.withLock { $0 = port }
                 })
