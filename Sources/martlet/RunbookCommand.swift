@@ -115,18 +115,20 @@ struct RunbookCommand: AsyncParsableCommand {
         runner.warmUp = warmUp
         runner.textID = textId
         runner.drift = try injectDrift.map(InjectedDrift.init)
-        runner.firstAudioLimit = ttfaLimit
+        let machine = RunbookRunner.machine(model)
+        let limit = ttfaLimit ?? (machine.device == "cpu" ? nil : 350)
+        runner.firstAudioLimit = limit
         runner.folder = out + "/codes"
 
         var held = settings.switches
         held["max_new_tokens"] = runner.sampling.maxNewTokens.map { "\($0)" }
         var report = RunbookReport(
-            machine: RunbookRunner.machine(model), injectedDrift: runner.drift?.label, settings: held)
+            machine: machine, injectedDrift: runner.drift?.label, settings: held)
         for procedure in try RunbookProcedure.named(procedures) {
             let result = try await runner.run(procedure, on: model) { line in if !json { printError(line) } }
             report.procedures.append(result)
             // After each one, so that what has been measured is not lost with the rest.
-            try report.write(to: out, firstAudioLimit: ttfaLimit)
+            try report.write(to: out, firstAudioLimit: limit)
             if !json { Self.show(result) }
         }
         if json {

@@ -83,6 +83,11 @@ struct RunbookSetup {
         // Where a run ends must not hang on its audio, which dummy stages leave out.
         engine.runaway = nil
         for one in switches { apply(one) }
+        for case .sync(let mode) in switches where mode != .sync && !engine.workerProcess {
+            notes.append(
+                "TTS_DEEP_STREAM_SYNC_MODE=\(mode.rawValue) on the CPU: generation and decoding share one pool of threads, "
+                    + "section by section")
+        }
     }
 
     private mutating func apply(_ one: RunbookSwitch) {

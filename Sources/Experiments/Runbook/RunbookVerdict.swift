@@ -35,6 +35,7 @@ struct RunbookVerdict {
             case .firstAudio(let of, let before): all += compareFirstAudio(of: of, before: before)
             case .equalLogits: all += equalLogits()
             case .allSamples: all += allSamples()
+            case .backEndIsNamed: all += backEnd()
             }
         }
         return all + injection()
@@ -172,6 +173,13 @@ struct RunbookVerdict {
                 outcome: holds ? .pass : .fail,
                 reason: "\(label(arm)): samples_total \(count.total), samples_expected \(count.expected), "
                     + "bad_len_calls \(count.badLengthCalls)")
+        }
+    }
+
+    private func backEnd() -> [Finding] {
+        run.map { arm in
+            let words = arm.readings.map { "\($0.name) \($0.value)" }.joined(separator: ", ")
+            return Finding(outcome: words.isEmpty ? .fail : .pass, reason: words.isEmpty ? "nothing is known" : words)
         }
     }
 
