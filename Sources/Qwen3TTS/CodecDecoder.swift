@@ -339,8 +339,8 @@ public final class CodecDecoder: @unchecked Sendable {
         fileprivate let stages: DecoderStages
     }
 
-    /// The first half of ``decode(_:stages:observe:)``: codebooks and pre-transformer. No other call may come before the
-    /// second half.
+    /// The first half of ``decode(_:stages:observe:)``: codebooks and pre-transformer. Until the second half, calls of other
+    /// sessions may come between.
     public func beginDecoding(_ packets: [Packet], stages: DecoderStages = .all) -> HalfDecoded {
         let half = HalfDecoded(
             passes: passes(packets),

@@ -86,8 +86,8 @@ extension SpeechModel {
         return finishDecoding(beginDecoding(packets, stages: stages))
     }
 
-    /// The first half of ``decode(_:stages:)``, up to the pre-transformer; the references have been heard. No other call
-    /// may come before the second half.
+    /// The first half of ``decode(_:stages:)``, up to the pre-transformer; the references have been heard. Until the second
+    /// half, calls of other utterances may come between.
     public func beginDecoding(_ packets: [CodesPacket], stages: DecoderStages = .all) -> HalfDecodedPackets {
         let groups = decoder.codeGroups
         var calls: [CodecDecoder.Packet] = []

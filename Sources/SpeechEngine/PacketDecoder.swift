@@ -146,20 +146,23 @@ final class PacketDecoder: @unchecked Sendable {
     /// The result of the call that is under way, if it is there by now; nil if there is none.
     /// - Parameter waiting: whether to wait for it.
     func take(waiting: Bool) -> DecodedCall? {
+        switch takeResult(waiting: waiting) {
+        case .half(let half): finish(half)
+        case .done(let call): call
+        default: nil
+        }
+    }
+
+    private func takeResult(waiting: Bool) -> State {
         condition.lock()
         defer { condition.unlock() }
         while true {
             switch state {
-            case .free, .stopped: return nil
-            case .asked, .running:
-                guard waiting else { return nil }
-                condition.wait()
-            case .half(let half):
-                state = .free
-                return finish(half)
-            case .done(let call):
-                state = .free
-                return call
+            case .half, .done:
+                defer { state = .free }
+                return state
+            case .asked where waiting, .running where waiting: condition.wait()
+            default: return state
             }
         }
     }
@@ -200,7 +203,6 @@ final class PacketDecoder: @unchecked Sendable {
 
     private func begin(_ items: [DecodeItem]) -> HalfCall {
         let start = ContinuousClock.now
-        for item in items where item.frames.isEmpty { model.hearReference(item.decoder, stages: stages) }
         let packets = items.filter { !$0.frames.isEmpty }.map { CodesPacket($0.decoder, codes: $0.codes) }
         let half = model.beginDecoding(packets, stages: stages)
         let end = ContinuousClock.now
@@ -214,6 +216,7 @@ final class PacketDecoder: @unchecked Sendable {
 
     private func finish(_ half: HalfCall) -> DecodedCall {
         let start = ContinuousClock.now
+        for item in half.items where item.frames.isEmpty { model.hearReference(item.decoder, stages: stages) }
         var samples = model.finishDecoding(half.packets)[...]
         let end = ContinuousClock.now
         let items = half.items.map { item in

@@ -69,6 +69,9 @@ final class Metrics: Sendable {
                 ([("stage", "code_predictor")], engine.stages.codePredictor),
                 ([("stage", "decoder")], engine.stages.decoder),
             ])
+        page.counter(
+            "martlet_worker_restarts_total", "Times that the worker process died and was started again.",
+            [([], Double(engine.workerRestarts))])
         page.gauge("martlet_active", "Utterances that speak now.", Double(engine.active))
         page.gauge("martlet_queue", "Utterances that wait.", Double(engine.queued))
         if let lead = engine.smallestLead {

@@ -55,6 +55,11 @@ struct SpeechDelivery: Sendable {
             await note(summary)
             throw .unavailable("the request took too long and was ended", code: "timeout", retryAfter: 1)
         }
+        if reason == .workerLost {
+            await note(summary)
+            throw .unavailable(
+                "the process that generates speech has just died; try again", code: reason.rawValue, retryAfter: 5)
+        }
     }
 
     /// What the headers say of the first audio, in milliseconds: from submission to the engine's first packet, and to
@@ -74,6 +79,9 @@ struct SpeechDelivery: Sendable {
         }
         guard let end else { throw .server("the speech ended without a result") }
         await note(end)
+        guard end.finishReason != .workerLost else {
+            throw .server("the process that generates speech died on the way; try again")
+        }
         return (samples, end)
     }
 

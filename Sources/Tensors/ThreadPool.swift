@@ -27,7 +27,7 @@ public final class ThreadPool: @unchecked Sendable {
     private let sleepers = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
     private var job: UnsafePointer<(Int) -> Void>?
-    private let callerLock = PlatformMutex()
+    private let callerLock = TurnLock()
     private let parking = ParkingLot()
     private var threads: [pthread_t] = []
 
@@ -63,7 +63,8 @@ public final class ThreadPool: @unchecked Sendable {
     }
 
     /// Runs `body(0)` … `body(tasks - 1)`, in any order on any thread, and returns when all are done.
-    /// Calls from several threads take turns; `body` must not call `run` of the same pool.
+    /// Calls from several threads take turns, first come first served: a thread that calls again and again does not keep
+    /// another out. `body` must not call `run` of the same pool.
     public func run(_ tasks: Int, _ body: (Int) -> Void) {
         precondition(tasks <= Int(Self.fieldMask) / 2)
         if tasks <= 1 || threadCount == 1 {
@@ -141,18 +142,49 @@ public final class ThreadPool: @unchecked Sendable {
     private var generation: UInt64 { ticket.load(ordering: .sequentiallyConsistent) >> (2 * Self.fieldBits) }
 }
 
-/// A mutex with a fixed address.
+/// A lock that is given in the order in which it was asked for: a plain mutex mostly goes back to the thread that has just
+/// let it go.
 ///
-/// `@unchecked Sendable`: a pthread mutex is made for use from many threads.
-final class PlatformMutex: @unchecked Sendable {
+/// `@unchecked Sendable`: the turns are read and written under the mutex.
+final class TurnLock: @unchecked Sendable {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    init() { pthread_mutex_init(mutex, nil) }
+    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private var nextTurn: UInt64 = 0
+    private var turn: UInt64 = 0
+
+    init() {
+        pthread_mutex_init(mutex, nil)
+        pthread_cond_init(condition, nil)
+    }
+
     deinit {
         pthread_mutex_destroy(mutex)
+        pthread_cond_destroy(condition)
+        condition.deallocate()
         mutex.deallocate()
     }
-    func lock() { pthread_mutex_lock(mutex) }
-    func unlock() { pthread_mutex_unlock(mutex) }
+
+    func lock() {
+        pthread_mutex_lock(mutex)
+        let own = nextTurn
+        nextTurn += 1
+        while turn != own { pthread_cond_wait(condition, mutex) }
+        pthread_mutex_unlock(mutex)
+    }
+
+    /// Turns asked for so far.
+    var turnsAsked: UInt64 {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return nextTurn
+    }
+
+    func unlock() {
+        pthread_mutex_lock(mutex)
+        turn += 1
+        if turn != nextTurn { pthread_cond_broadcast(condition) }
+        pthread_mutex_unlock(mutex)
+    }
 }
 
 /// Where idle workers sleep.

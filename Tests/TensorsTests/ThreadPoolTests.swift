@@ -1,7 +1,8 @@
 import Foundation
 import Synchronization
-import Tensors
 import Testing
+
+@testable import Tensors
 
 @Suite struct ThreadPoolTests {
     @Test(arguments: [1, 2, 3, 5])
@@ -51,6 +52,24 @@ import Testing
         }
     }
 
+    @Test func turnsAreGivenInTheOrderOfAsking() {
+        let lock = TurnLock()
+        let order = Order()
+        let done = DispatchGroup()
+        lock.lock()
+        for caller in 0..<4 {
+            Thread.detachNewThread(in: done) {
+                lock.lock()
+                order.add(caller)
+                lock.unlock()
+            }
+            while lock.turnsAsked < caller + 2 { usleep(100) }
+        }
+        lock.unlock()
+        done.wait()
+        #expect(order.values == [0, 1, 2, 3])
+    }
+
     @Test(arguments: [1, 2, 4])
     func splitsByWholeGrains(threads: Int) {
         let pool = ThreadPool(threads: threads)
@@ -88,4 +107,23 @@ private final class Counts: @unchecked Sendable {
     init(_ count: Int) { counts = [Int](repeating: 0, count: count) }
     func add(_ index: Int) { lock.withLock { counts[index] += 1 } }
     var values: [Int] { lock.withLock { counts } }
+}
+
+private final class Order: @unchecked Sendable {
+    private let lock = NSLock()
+    private var callers: [Int] = []
+
+    func add(_ caller: Int) { lock.withLock { callers.append(caller) } }
+    var values: [Int] { lock.withLock { callers } }
+}
+
+extension Thread {
+    /// Starts a thread that the group waits for.
+    fileprivate static func detachNewThread(in group: DispatchGroup, _ body: @escaping @Sendable () -> Void) {
+        group.enter()
+        detachNewThread {
+            body()
+            group.leave()
+        }
+    }
 }
