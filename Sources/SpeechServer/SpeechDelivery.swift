@@ -55,10 +55,11 @@ struct SpeechDelivery: Sendable {
             await note(summary)
             throw .unavailable("the request took too long and was ended", code: "timeout", retryAfter: 1)
         }
-        if reason == .workerLost {
+        if summary.finishReason == .workerLost {
             await note(summary)
             throw .unavailable(
-                "the process that generates speech has just died; try again", code: reason.rawValue, retryAfter: 5)
+                "the process that generates speech has just died; try again", code: summary.finishReason.rawValue,
+                retryAfter: 5)
         }
     }
 
