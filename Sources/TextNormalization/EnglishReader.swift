@@ -20,9 +20,9 @@ public struct EnglishReader: Sendable {
     }
 
     /// Characters (Unicode scalars) of a sentence after which it is cut.
-    static let longSentence = 220
+    static let longSentence = 150
     /// How many more it may have, to be cut where no rule looks across.
-    static let longSentenceSlack = 40
+    static let longSentenceSlack = 10
     /// Characters of a sentence before a comma at which it may be cut.
     static let shortestClause = 60
     /// Characters of a text without spaces that are read at once, as the end of a sentence.

@@ -15,7 +15,10 @@ import Tensors
 struct ModelOptions: ParsableArguments {
     @Option(
         name: .shortAndLong,
-        help: "A model folder, or the name of a pulled model such as Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice.")
+        help: """
+            A model folder, the name of a shipped voice, or of a pulled model such as \
+            Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice; default: the shipped voice.
+            """)
     var model: String?
 
     @Option(help: "Storage of the language model's weights: bf16, q8 or q4; default: bf16.")

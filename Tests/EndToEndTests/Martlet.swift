@@ -7,11 +7,18 @@ struct Martlet {
     let errors: String
 
     /// Runs `martlet` with arguments and waits.
-    /// - Parameter environment: variables besides those that the tests run with.
-    init(_ arguments: [String], input: Data = Data(), environment: [String: String] = [:]) throws {
+    /// - Parameters:
+    ///   - environment: variables besides those that the tests run with.
+    ///   - program: another copy of the program.
+    ///   - place: the folder it runs in; nil for that of the tests.
+    init(
+        _ arguments: [String], input: Data = Data(), environment: [String: String] = [:],
+        program: URL = Self.executable, in place: String? = nil
+    ) throws {
         let process = Process()
-        process.executableURL = Self.executable
+        process.executableURL = program
         process.arguments = arguments
+        if let place { process.currentDirectoryURL = URL(fileURLWithPath: place) }
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
