@@ -18,10 +18,14 @@ def mel_bank(n_fft, n_mels, rate=24000):
     return (bank / bank.sum(1, keepdim=True).clamp(min=1e-8)).float()
 
 
-class MelLoss(nn.Module):
-    """Mean absolute difference of log mel spectra, summed over resolutions."""
+class SpectrumLoss(nn.Module):
+    """Differences of spectra at several resolutions: mean |log mel| plus spectral convergence.
 
-    SIZES = ((64, 8), (128, 16), (256, 32), (512, 64), (1024, 100), (2048, 160))
+    Spectra are scaled so that white noise keeps its level, and logarithms end softly at FLOOR: below that, -66 dB of
+    full scale, nothing is heard, and a loss that goes deeper is mostly about digital silence."""
+
+    SIZES = ((128, 20), (256, 40), (512, 64), (1024, 100), (2048, 160))
+    FLOOR = 5e-4
 
     def __init__(self):
         super().__init__()
@@ -30,14 +34,18 @@ class MelLoss(nn.Module):
             self.register_buffer(f"m{n}", mel_bank(n, m), persistent=False)
 
     def forward(self, x, y):
-        z, loss = torch.cat([x, y]), 0
+        """x: what was made, y: what it should be, [B, samples] -> (log mel, convergence)"""
+        z, logs, convergence = torch.cat([x, y]), 0, 0
         for n, _ in self.SIZES:
-            s = torch.stft(z, n, n // 4, window=getattr(self, f"w{n}"), return_complex=True)
-            s = torch.view_as_real(s).square().sum(-1)
-            s = getattr(self, f"m{n}") @ (s + 1e-9).sqrt()
-            a, b = s.clamp(min=1e-4).log().chunk(2)
-            loss = loss + (a - b).abs().mean()
-        return loss
+            w = getattr(self, f"w{n}")
+            s = torch.view_as_real(torch.stft(z, n, n // 4, window=w / w.square().sum().sqrt(), return_complex=True))
+            s = (s.square().sum(-1) + 1e-10).sqrt()
+            a, b = (getattr(self, f"m{n}") @ s + self.FLOOR).log().chunk(2)
+            logs = logs + (a - b).abs().mean()
+            if n >= 512:
+                a, b = s.chunk(2)
+                convergence = convergence + (a - b).square().sum().sqrt() / (b.square().sum().sqrt() + 1e-3)
+        return logs, convergence
 
 
 class Period(nn.Module):

@@ -43,12 +43,27 @@ class Conv(nn.Module):
         if self.k == 1:
             return F.linear(x, w[..., 0], b)
         left = (self.k - 1) * self.d + 1 - self.s
+        if x.is_cuda and self.k == 7 and w.shape[0] == w.shape[1] and self.pad == "zero":
+            import conv_kernel
+            if conv_kernel.kernel_for.get((w.shape[0], self.d)) and torch.is_autocast_enabled("cuda"):
+                return conv_kernel.CausalConv.apply(x.bfloat16(), w, b, self.d)
         if self.pad == "zero":
             x = F.pad(x, (0, 0, left, 0))
         else:
             x = torch.cat([x[:, :1].expand(-1, left, -1), x], 1)
         if not x.is_cuda:
             return F.conv1d(x.transpose(1, 2), w, b, self.s, 0, self.d, self.g).transpose(1, 2)
+        t = x.shape[1] - left
+        # what convolution libraries do slowly, as matrix products
+        if w.shape[1] == 1 and self.g == 1:  # from samples
+            return F.linear(x[..., 0].unfold(1, self.k, 1), w[:, 0], b)
+        if w.shape[0] == 1:  # to samples
+            z = x @ w[0]
+            return sum(z[:, k:k + t, k] for k in range(self.k))[..., None] + b
+        if self.k == 2 * self.s:  # downsampling: this block and the one before
+            x = x.reshape(x.shape[0], -1, self.s * x.shape[2])
+            x = torch.cat([x[:, :-1], x[:, 1:]], -1)
+            return F.linear(x, w.transpose(1, 2).reshape(w.shape[0], -1), b)
         y = F.conv2d(x.transpose(1, 2).unsqueeze(2), w.unsqueeze(2), b, (1, self.s), 0, (1, self.d), self.g)
         return y.squeeze(2).transpose(1, 2)
 
@@ -320,8 +335,8 @@ class Codebooks(nn.Module):
         return out, torch.stack(codes, -1), loss, seen
 
     @torch.no_grad()
-    def initialise(self, x, rounds=8):
-        """k-means on x [N, dim], level by level."""
+    def initialise(self, x, per_step: int, rounds=8):
+        """k-means on x [N, dim], level by level. per_step: vectors of one step of the training."""
         for level in range(self.embed.shape[0]):
             size = self.embed.shape[1]
             e = x[torch.randperm(len(x), device=x.device)[:size]].clone()
@@ -332,7 +347,7 @@ class Codebooks(nn.Module):
                 e = torch.where(n[:, None] > 0, hot.T @ x / n.clamp(min=1)[:, None],
                                 x[torch.randint(len(x), (size,), device=x.device)])
             self.embed[level] = e
-            self.count[level] = n.clamp(min=0.5) * (1024 / len(x))
+            self.count[level] = n.clamp(min=0.5) * (per_step / len(x))
             self.total[level] = e * self.count[level][:, None]
             x = x - e[((e * e).sum(-1) - 2 * x @ e.T).argmin(-1)]
 
@@ -356,12 +371,16 @@ class Quantizer(nn.Module):
         self.out_first, self.out_rest = linear(dim, width), linear(dim, width)
         self.first, self.rest = Codebooks(1, size, dim), Codebooks(levels - 1, size, dim)
 
-    def forward(self, h, train=False):
-        """h [B, T, hidden] -> latents [B, T, width], codes [B, T, levels], loss, semantic vector, seen residuals"""
+    def forward(self, h, train=False, bypass=False):
+        """h [B, T, hidden] -> latents [B, T, width], codes [B, T, levels], loss, semantic vector, seen residuals
+
+        With `bypass` nothing is quantised, and there are no codes."""
         with torch.autocast(h.device.type, enabled=False):
             h = h.float()
             b, t, _ = h.shape
             a, r = self.in_first(h), self.in_rest(h)
+            if bypass:  # the loss keeps the latents where k-means finds them
+                return self.out_first(a) + self.out_rest(r), None, 0.04 * (a.square().mean() + r.square().mean()), a, None
             qa, ca, la, sa = self.first(a.reshape(b * t, -1), train)
             qr, cr, lr, sr = self.rest(r.reshape(b * t, -1), train)
             qa = a + (qa.view_as(a) - a).detach()

@@ -17,7 +17,7 @@ CODEC_IDS = {k: BOOK + v for k, v in dict(
     codec_pad_id=100, codec_bos_id=101, codec_eos_token_id=102, codec_think_id=106, codec_nothink_id=107,
     codec_think_bos_id=108, codec_think_eos_id=109).items()}
 LANGUAGES = {"english": BOOK + 2}
-SPEAKERS = {name: BOOK + 900 + i for i, name in enumerate(("linnet", "heron", "merlin", "rook", "wagtail"))}
+SPEAKERS = {name: BOOK + 900 + i for i, name in enumerate(("linnet", "heron", "merlin"))}
 
 GENERATION = dict(do_sample=True, repetition_penalty=1.0, temperature=0.9, top_p=1.0, top_k=50, subtalker_dosample=True,
                   subtalker_temperature=0.9, subtalker_top_p=1.0, subtalker_top_k=50, max_new_tokens=1024)
@@ -61,7 +61,7 @@ def codec_config() -> dict:
     dec = dict(
         attention_bias=False, attention_dropout=0.0, latent_dim=256, codebook_dim=128, codebook_size=BOOK,
         decoder_dim=512, hidden_act="silu", hidden_size=256, intermediate_size=512, layer_scale_initial_scale=0.1,
-        max_position_embeddings=8000, head_dim=64, num_attention_heads=4, num_hidden_layers=2, num_key_value_heads=4,
+        max_position_embeddings=8000, head_dim=64, num_attention_heads=4, num_hidden_layers=3, num_key_value_heads=4,
         num_quantizers=16, num_semantic_quantizers=1, rms_norm_eps=1e-05, rope_theta=10000,
         semantic_codebook_size=BOOK, sliding_window=72, upsample_rates=[8, 5, 4, 3], upsampling_ratios=[2, 2],
         vector_quantization_hidden_dimension=128)
@@ -70,7 +70,7 @@ def codec_config() -> dict:
         codebook_size=BOOK, compress=2, dilation_growth_rate=2, dtype="float32", head_dim=64, hidden_act="gelu",
         hidden_size=256, initializer_range=0.02, intermediate_size=512, kernel_size=7, last_kernel_size=3,
         layer_scale_initial_scale=0.1, max_position_embeddings=8000, norm_eps=1e-05, normalize=False,
-        num_attention_heads=4, num_filters=16, num_hidden_layers=2, num_key_value_heads=4, num_quantizers=16,
+        num_attention_heads=4, num_filters=32, num_hidden_layers=2, num_key_value_heads=4, num_quantizers=16,
         num_residual_layers=1, num_semantic_quantizers=1, pad_mode="constant", residual_kernel_size=3,
         rope_theta=10000.0, sampling_rate=24000, sliding_window=250, transformers_version="4.57.0.dev0",
         trim_right_ratio=1.0, upsample_groups=256, upsampling_ratios=[8, 6, 5, 4], use_cache=False,

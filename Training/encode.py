@@ -2,7 +2,8 @@
 
     encode.py --speech FOLDER --codec codec.pt --out codes.npz
 
-codes.npz: codes uint16 [frames, 16], frames int32 [utterances], text int32 [utterances], voice uint8 [utterances].
+codes.npz: codes uint16 [frames, 16], loud uint8 [frames] (quarters of the frame that are no pause), frames int32
+[utterances], text int32 [utterances], voice uint8 [utterances].
 """
 from __future__ import annotations
 
@@ -61,9 +62,14 @@ def summary(d) -> str:
     return f"{len(d['frames'])} utterances, hours a voice {[round(h, 2) for h in hours]}, entries used {used},"
 
 
+def loudness(phone):
+    """phone int8 [4 * frames] -> uint8 [frames]"""
+    return (phone != 0).reshape(-1, 4).sum(1).astype(np.uint8)
+
+
 def read_shard(path: Path):
     with np.load(path) as z:
-        return path.name.rsplit("-", 1)[0], z["pcm"], z["frames"], z["text"]
+        return path.name.rsplit("-", 1)[0], z["pcm"], z["phone"], z["frames"], z["text"]
 
 
 def main():
@@ -75,13 +81,13 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     begin = time.time()
-    codec, parts = load_codec(a.codec, device), dict(codes=[], frames=[], text=[], voice=[])
+    codec, parts = load_codec(a.codec, device), dict(codes=[], loud=[], frames=[], text=[], voice=[])
     paths = sorted(a.speech.glob("[a-z]*.npz"))
     with ThreadPoolExecutor(8) as pool:
-        for voice, pcm, frames, text in (r for i in range(0, len(paths), 8) for r in pool.map(read_shard, paths[i:i + 8])):
+        for voice, pcm, phone, frames, text in (r for i in range(0, len(paths), 8) for r in pool.map(read_shard, paths[i:i + 8])):
             start = 1920 * np.concatenate([[0], np.cumsum(frames)[:-1]]).astype(np.int64)
             parts["codes"].append(encode_utterances(codec, torch.from_numpy(pcm).to(device), start, frames))
-            parts["frames"].append(frames), parts["text"].append(text)
+            parts["frames"].append(frames), parts["text"].append(text), parts["loud"].append(loudness(phone))
             parts["voice"].append(np.full(len(frames), list(configs.SPEAKERS).index(voice), np.uint8))
     d = {k: np.concatenate(v) for k, v in parts.items()}
     tmp = a.out.with_name("partial-" + a.out.name)

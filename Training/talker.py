@@ -40,7 +40,8 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = RMSNorm(dim, 1e-6), RMSNorm(dim, 1e-6)
         self.h, self.kv, self.d, self.theta = heads, kv, dim, theta
 
-    def forward(self, x, pos, mask, cache=None):
+    def forward(self, x, pos, mask, cache=None, scores=False):
+        """With `scores` also the first head's scores, [B, T, T] before the mask."""
         b, t, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(b, t, self.h, self.d))
         k = self.k_norm(self.k_proj(x).view(b, t, self.kv, self.d))
@@ -52,7 +53,8 @@ class Attention(nn.Module):
         n = self.h // self.kv
         k, v = k.repeat_interleave(n, 1), v.repeat_interleave(n, 1).to(q.dtype)
         a = F.scaled_dot_product_attention(q, k.to(q.dtype), v, attn_mask=mask, is_causal=mask is None and t > 1)
-        return self.o_proj(a.transpose(1, 2).reshape(b, t, -1))
+        y = self.o_proj(a.transpose(1, 2).reshape(b, t, -1))
+        return (y, q[:, 0] @ k[:, 0].to(q.dtype).transpose(1, 2) / math.sqrt(self.d)) if scores else y
 
 
 class Layer(nn.Module):
@@ -65,9 +67,12 @@ class Layer(nn.Module):
             w.data *= 1 / math.sqrt(2 * c["layers"])
         self.p = dropout
 
-    def forward(self, x, pos, mask, cache=None):
-        x = x + F.dropout(self.self_attn(self.input_layernorm(x), pos, mask, cache), self.p, self.training)
-        return x + F.dropout(self.mlp(self.post_attention_layernorm(x)), self.p, self.training)
+    def forward(self, x, pos, mask, cache=None, scores=False):
+        y = self.self_attn(self.input_layernorm(x), pos, mask, cache, scores)
+        y, s = y if scores else (y, None)
+        x = x + F.dropout(y, self.p, self.training)
+        x = x + F.dropout(self.mlp(self.post_attention_layernorm(x)), self.p, self.training)
+        return (x, s) if scores else x
 
 
 class Cache:
@@ -113,10 +118,15 @@ class Talker(nn.Module):
         group = codec + configs.BOOK + 1024
         return codec, group, group + 15 * configs.BOOK
 
-    def hidden(self, x, pos, mask, cache=None):
-        for layer in self.layers:
-            x = layer(x, pos, mask, cache)
-        return self.norm(x)
+    def hidden(self, x, pos, mask, cache=None, guided=None):
+        """With `guided`, the number of a layer, also that layer's scores, see `Attention`."""
+        scores = None
+        for i, layer in enumerate(self.layers):
+            if i == guided:
+                x, scores = layer(x, pos, mask, cache, True)
+            else:
+                x = layer(x, pos, mask, cache)
+        return (self.norm(x), scores) if guided is not None else self.norm(x)
 
     def predict_logits(self, hidden, c0_rows, rest_rows):
         """hidden [N, H], c0_rows [N, H], rest_rows [N, 14, H] -> logits [15, N, BOOK]"""

@@ -1,34 +1,68 @@
 #!/bin/bash
-# The steps from the text on, overlapped: speech is made on the CPU cores while codec and talker train on what there is.
+# Everything from the text on, one step after the other, on a machine with a GPU and no network.
 #
-#   train_all.sh WORK CORPUS DEBS
+#   train_all.sh WORK CORPUS DEBS [PACKAGES]
 #
-# WORK: folder for everything that is made (30 GB). CORPUS: train.txt, heldout.txt, vocab.json, merges.txt. DEBS: the
-# Debian packages of the speech programs. CODEC_SECONDS, TALKER_SECONDS: how long each trains. HOURS: of speech a voice.
-# A codec.pt that is in WORK already is used as it is. Every step also runs by itself, see README.md.
+# WORK: folder for what is made (15 GB). CORPUS: train.txt (or train.txt.gz), heldout.txt, vocab.json, merges.txt. DEBS:
+# the Debian packages of the teachers. PACKAGES: pystoi and pesq as pip takes them; without them the codec is trained
+# unheard. CODEC_SECONDS, TALKER_SECONDS, POLISH_SECONDS: of training, start included. DEADLINE: seconds from the start
+# at which all must be over; the last step takes what is left. HOURS: of speech a voice. A file that is in WORK already
+# is used as it is: codec.pt, codes.npz, talker.pt. WORK/progress.log says which step runs.
 set -u
-work=$1 corpus=$2 debs=$3 here=$(dirname "$0")
-codec_seconds=${CODEC_SECONDS:-540} talker_seconds=${TALKER_SECONDS:-540} hours=${HOURS:-20.1}
-workers=${WORKERS:-$(($(nproc) - 1))}
-export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2 TORCHINDUCTOR_CACHE_DIR=$work/inductor TRITON_CACHE_DIR=$work/triton
-mkdir -p "$work/root" "$work/speech"
+work=$1 corpus=$2 debs=$3 packages=${4:-} here=$(cd "$(dirname "$0")" && pwd)
+codec_seconds=${CODEC_SECONDS:-580} talker_seconds=${TALKER_SECONDS:-470} polish_seconds=${POLISH_SECONDS:-150}
+deadline=${DEADLINE:-1320} hours=${HOURS:-20.1} workers=${WORKERS:-$(($(nproc) - 2))}
+export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2 TOKENIZERS_PARALLELISM=false PYTHONPATH=$work/packages
+export TORCHINDUCTOR_CACHE_DIR=$work/inductor TRITON_CACHE_DIR=$work/triton
+mkdir -p "$work/root" "$work/speech" "$work/held" "$work/packages"
 begin=$(date +%s)
-say() { echo "=== $(($(date +%s) - begin)) s: $*"; }
+say() { echo "=== $(($(date +%s) - begin)) s: $*" | tee -a "$work/progress.log"; }
+left() { local l=$((deadline - $(date +%s) + begin)); echo $(($1 < l ? $1 : l)); }
 
 say unpack
+cp "$corpus"/*.txt* "$corpus"/vocab.json "$corpus"/merges.txt "$work/"
+[ -e "$work/train.txt" ] || gunzip "$work/train.txt.gz"
 for f in "$debs"/*.deb; do dpkg -x "$f" "$work/root"; done
-OMP_NUM_THREADS=1 nice -n 15 python3 "$here/make_speech.py" --root "$work/root" --text "$corpus/train.txt" \
-    --out "$work/speech" --hours "$hours" --workers "$workers" > "$work/speech.log" 2>&1 &
+speech() {
+    OMP_NUM_THREADS=1 nice -n 10 python3 "$here/make_speech.py" --root "$work/root" --workers "$workers" "$@"
+}
+speech --text "$work/train.txt" --out "$work/speech" --hours "$hours" > "$work/speech.log" 2>&1 &
+making=$!
+if [ -n "$packages" ]; then
+    # a package that does not install costs figures, not the training
+    for f in "$packages"/*; do
+        python3 -m pip install -q --no-index --no-deps --no-build-isolation --target "$work/packages" "$f"
+    done > "$work/packages.log" 2>&1 &
+fi
+[ -e "$work/held/merlin-00000.npz" ] \
+    || speech --text "$work/heldout.txt" --out "$work/held" --hours 0.05 > "$work/held.log" 2>&1
 if [ ! -e "$work/codec.pt" ]; then
     say codec
-    python3 "$here/train_codec.py" --speech "$work/speech" --out "$work/codec.pt" --seconds "$codec_seconds" \
-        > "$work/codec.log" 2>&1 || exit 1
+    python3 "$here/train_codec.py" --speech "$work/speech" --held "$work/held" --out "$work/codec.pt" \
+        --codes "$work/codes.npz" --seconds "$(left "$codec_seconds")" > "$work/codec.log" 2>&1 || say "codec failed"
 fi
-say talker
-python3 "$here/train_talker.py" --speech "$work/speech" --codec "$work/codec.pt" --text "$corpus/train.txt" \
-    --tokens "$corpus" --out "$work/talker.pt" --seconds "$talker_seconds" > "$work/talker.log" 2>&1 || exit 1
+if [ ! -e "$work/codec.pt" ]; then kill $making; exit 1; fi
+cp "$work/codec.pt" "$work/codec-before.pt"
+if [ ! -e "$work/codes.npz" ]; then
+    say codes
+    while kill -0 $making 2> /dev/null && [ "$(left 999)" -gt $((talker_seconds + polish_seconds)) ]; do sleep 1; done
+    python3 "$here/encode.py" --speech "$work/speech" --codec "$work/codec.pt" --out "$work/codes.npz" \
+        > "$work/encode.log" 2>&1 || say "codes failed"
+fi
+if [ ! -e "$work/talker.pt" ]; then
+    say talker
+    python3 "$here/train_talker.py" --codes "$work/codes.npz" --text "$work/train.txt" --tokens "$work" \
+        --out "$work/talker.pt" --seconds "$(left "$talker_seconds")" > "$work/talker.log" 2>&1 || say "talker failed"
+fi
 say generate
-python3 "$here/generate.py" --talker "$work/talker.pt" --tokens "$corpus" --text "$corpus/heldout.txt" \
-    --out "$work/said.npz" --count 100 > "$work/generate.log" 2>&1
-say done
-kill %1 2> /dev/null
+timeout 40 python3 "$here/generate.py" --talker "$work/talker.pt" --tokens "$work" --text "$work/heldout.txt" \
+    --out "$work/said.npz" --count 100 --modes greedy sampled > "$work/generate.log" 2>&1 || say "generate failed"
+seconds=$(($(left $((polish_seconds + 20))) - 20))
+if [ "$seconds" -ge 60 ]; then
+    say "polish, $seconds s"
+    python3 "$here/train_codec.py" --speech "$work/speech" --held "$work/held" --out "$work/codec-polished.pt" --hours 25 \
+        --resume "$work/codec.pt" --decoder-only --adversary 0 --lr 3e-4 --seconds "$seconds" > "$work/polish.log" 2>&1 \
+        || say "polish failed"
+fi
+kill $making 2> /dev/null
+say over
