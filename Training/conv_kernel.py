@@ -13,7 +13,7 @@ import triton.language as tl
 ROWS = 64  # positions in a tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["D"])
 def data_kernel(x, w, bias, y, T, D, SIGN: tl.constexpr, K: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr,
                 R: tl.constexpr, BIAS: tl.constexpr):
     """y[n, t] = sum over k of x[n, t + SIGN (K - 1 - k) D] @ w[k] (+ bias); positions outside are zero."""
@@ -31,7 +31,7 @@ def data_kernel(x, w, bias, y, T, D, SIGN: tl.constexpr, K: tl.constexpr, CI: tl
     tl.store(y + t[:, None] * CO + co[None, :], acc.to(y.dtype.element_ty), mask=(t < T)[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["D"])
 def weight_kernel(x, g, dw, T, D, tiles, per_row, K: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr,
                   R: tl.constexpr):
     """dw[split, k] = sum over this split's tiles of x[t - (K - 1 - k) D]ᵀ @ g[t]"""

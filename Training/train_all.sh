@@ -20,7 +20,7 @@ say() { echo "=== $(($(date +%s) - begin)) s: $*" | tee -a "$work/progress.log";
 left() { local l=$((deadline - $(date +%s) + begin)); echo $(($1 < l ? $1 : l)); }
 
 say unpack
-cp "$corpus"/*.txt* "$corpus"/vocab.json "$corpus"/merges.txt "$work/"
+cp "$corpus"/train.txt* "$corpus/heldout.txt" "$corpus/vocab.json" "$corpus/merges.txt" "$work/"
 [ -e "$work/train.txt" ] || gunzip "$work/train.txt.gz"
 for f in "$debs"/*.deb; do dpkg -x "$f" "$work/root"; done
 speech() {
@@ -36,6 +36,16 @@ if [ -n "$packages" ]; then
 fi
 [ -e "$work/held/merlin-00000.npz" ] \
     || speech --text "$work/heldout.txt" --out "$work/held" --hours 0.05 > "$work/held.log" 2>&1
+# the talker's steps once on the held-out speech, as soon as there is a codec: what fails there is known early, and what
+# is compiled for it is kept
+(
+    until [ -e "$work/codec.pt" ]; do sleep 1; done
+    python3 "$here/encode.py" --speech "$work/held" --codec "$work/codec.pt" --out "$work/rehearsal.npz"
+    python3 "$here/train_talker.py" --codes "$work/rehearsal.npz" --text "$work/heldout.txt" --tokens "$work" \
+        --out "$work/rehearsal.pt" --seconds 300 --max-steps 40 --every 1 --workers 2
+    python3 "$here/generate.py" --talker "$work/rehearsal.pt" --tokens "$work" --text "$work/heldout.txt" --count 2 \
+        --out "$work/rehearsed.npz"
+) > "$work/rehearsal.log" 2>&1 &
 if [ ! -e "$work/codec.pt" ]; then
     say codec
     python3 "$here/train_codec.py" --speech "$work/speech" --held "$work/held" --out "$work/codec.pt" \

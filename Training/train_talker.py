@@ -150,7 +150,7 @@ class Rows:
         start, size = np.array(self.start), np.array(self.size)
         weights = np.array([0.375, 0.375, 0.125, 0.125])
         pick = rng.choice(4, size=len(known), p=weights)
-        chosen = np.array([o[min(p, len(o) - 1)] for o, p in zip(known, pick)])
+        chosen = np.array([o[min(p, len(o) - 1)] for o, p in zip(known, pick)], np.int64)
         rng.shuffle(chosen)
         sizes = size[chosen]
         row, room, rows = [], [], np.zeros(len(chosen), np.int64)
