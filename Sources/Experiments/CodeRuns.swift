@@ -207,6 +207,8 @@ public struct CodeRuns: Sendable {
 
 /// Codes without a decoder, straight from the model: is it generation that stalls?
 public struct CodesOnlyRun: Sendable, Codable, Equatable {
+    /// `in_process`: a server always decodes. Nil in files of before.
+    public let source: String?
     /// Milliseconds to the frames of the first packet, and to the end.
     public let firstPacketMs: Double, totalMs: Double
     /// Frames.
@@ -219,7 +221,7 @@ public struct CodesOnlyRun: Sendable, Codable, Equatable {
     public let finishReason: String
 
     enum CodingKeys: String, CodingKey {
-        case frames, hash
+        case source, frames, hash
         case firstPacketMs = "first_packet_ms"
         case totalMs = "total_ms"
         case frameMs = "frame_ms"
@@ -253,7 +255,7 @@ public struct CodesOnlyRun: Sendable, Codable, Equatable {
         }
         let total = (ContinuousClock.now - start) / .milliseconds(1)
         let run = CodesOnlyRun(
-            firstPacketMs: firstPacket ?? total, totalMs: total, frames: utterance.frames,
+            source: "in_process", firstPacketMs: firstPacket ?? total, totalMs: total, frames: utterance.frames,
             frameMs: CodeRuns.Distribution(frameTimes), hash: codesHash(utterance.codes),
             finishReason: utterance.finishReason?.rawValue ?? "")
         return (run, utterance.codes)

@@ -4,11 +4,22 @@
     import Foundation
 #endif
 
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
 /// Reading and writing of reports.
 public enum ExperimentFiles {
     /// Writes a report as JSON, whole or not at all.
     public static func write(_ report: some Encodable, to path: String) throws(ExperimentError) {
         try writeJSON(report, to: path)
+    }
+
+    /// Writes text, whole or not at all.
+    public static func write(text: String, to path: String) throws(ExperimentError) {
+        try ExperimentError.wrap(path) { try Data(text.utf8).write(to: URL(filePath: path), options: .atomic) }
     }
 }
 

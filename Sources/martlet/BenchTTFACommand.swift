@@ -19,7 +19,7 @@ struct BenchTTFACommand: AsyncParsableCommand {
     @Option(help: "Runs before them that do not.")
     var warmUp = 1
 
-    @Option(name: .shortAndLong, help: "Write the runs as JSON.")
+    @Option(name: [.short, .customLong("output"), .customLong("out")], help: "Write the runs as JSON.")
     var output: String?
 
     @Option(help: "Also keep the codes of each run in this folder.")

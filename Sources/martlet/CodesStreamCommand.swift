@@ -19,7 +19,7 @@ struct CodesStreamCommand: ParsableCommand {
     @Flag(help: "Accepted for the runbook's sake: this command never decodes.")
     var noDecode = false
 
-    @Option(name: .shortAndLong, help: "Also write the report as JSON.")
+    @Option(name: [.short, .customLong("output"), .customLong("out")], help: "Also write the report as JSON.")
     var output: String?
 
     @Flag(help: "Print JSON.")

@@ -31,7 +31,9 @@ struct RegressCommand: AsyncParsableCommand {
     @Option(help: "A JSON list of voices: speaker, language, instruct; default: the built-in voices_base.")
     var voices: String?
 
-    @Option(name: .shortAndLong, help: "The folder that gets a folder for each run.")
+    @Option(
+        name: [.short, .customLong("output"), .customLong("out"), .customLong("out-root")],
+        help: "The folder that gets a folder for each run.")
     var output = "regress"
 
     @Option(help: "fast takes two texts and one voice, full takes all.")

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Experiments
@@ -41,6 +42,20 @@ import Testing
 
     @Test func thePictureNamesTheCodebook() {
         #expect(CodesComparison.picture([base, changed(14)])[1] == "b  ···2········")
+    }
+
+    @Test func theDrawingHasEveryDifferenceAndNamesTheFirst() {
+        var codes = base.codes
+        for index in [14, 15, 18, 22] { codes[index] += 1 }
+        let svg = CodesComparison.svg([base, CodeRecord(tag: "<b>", codes: codes, groups: 4)])
+        // Codebook 2 differs in frames 3 to 5, codebook 3 in frame 3.
+        #expect(svg.components(separatedBy: "class=\"other\"").count - 1 == 2)
+        #expect(svg.contains("&lt;b&gt;: frame 3, codebook 2"))
+        #expect(svg.hasPrefix("<svg xmlns="))
+        #expect(svg.components(separatedBy: "class=\"first\"").count - 1 == 1)
+        #expect(!CodesComparison.svg([base, base]).contains("class=\"other\""))
+        let short = CodesComparison.svg([base, CodeRecord(tag: "c", codes: Array(base.codes.prefix(20)), groups: 4)])
+        #expect(short.contains("c: another length") && short.contains("class=\"none\""))
     }
 
     @Test func nonsenseIsRefused() {
