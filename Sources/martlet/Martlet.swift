@@ -10,7 +10,9 @@ struct Martlet: AsyncParsableCommand {
         subcommands: [
             SayCommand.self, ServeCommand.self, CloneCommand.self, CodesCommand.self, PullCommand.self,
             InspectCommand.self, DoctorCommand.self, BenchCommand.self, RegressCommand.self, StressCommand.self,
-            TopKCommand.self, ReplayCommand.self, RunbookCommand.self, ConfigCommand.self, SelfTestCommand.self,
+            TopKCommand.self, ReplayCommand.self, RunbookCommand.self, ConfigCommand.self, BridgeCommand.self,
+            UpCommand.self, DownCommand.self,
+            StatusCommand.self, GuardCommand.self, SelfTestCommand.self,
             ParityCommand.self, WorkerCommand.self,
         ])
 }
