@@ -59,7 +59,8 @@ extension Setting {
     /// The host waits for each code step.
     public static let codegenBlocking = Setting(
         "codegen-blocking", .toggle, standard: "0", aliases: [deep + "CODEGEN_BLOCKING"],
-        "The host waits for each code step.")
+        "The host waits for each code step.",
+        instead: "on the CPU a code step is done when it returns; phase sync is off while this is 1")
     /// A part of the decoder only.
     public static let dummyDecoder = Setting(
         "dummy-decoder", .choice(["none", "pre_transformer", "conv_only", "noop"]), standard: "none",
