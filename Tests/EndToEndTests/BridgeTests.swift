@@ -16,16 +16,16 @@ import Testing
         return try JSONDecoder().decode(Report.self, from: Data((line ?? "").utf8))
     }
 
-    @Test func theAnswerIsSpokenAsAWholeTextWouldBe() throws {
-        let server = try MartletServer(SayTests.model)
+    @Test func theAnswerIsSpokenAsAWholeTextWouldBe() async throws {
+        let server = try await MartletServer(SayTests.model)
         let chat = try FakeChatServer(["Tea", " for two", ", and", " two for", " tea."])
         let folder = try TemporaryFolder()
         let wav = folder.path + "/answer.wav"
-        let bridge = try Martlet(
+        let bridge = try await Martlet(
             ["bridge", "--llm", chat.url, "--tts", server.url, "--prompt", "Tea?", "--system", "Be brief.", "-o", wav]
                 + SayTests.short + ["--json"])
         #expect(bridge.status == 0, "\(bridge.errors)")
-        let whole = try Martlet(
+        let whole = try await Martlet(
             ["say", "Tea for two, and two for tea.", "--layout", "streaming", "-o", "-"] + SayTests.model
                 + SayTests.short)
         #expect(try Data(contentsOf: URL(fileURLWithPath: wav)).dropFirst(44) == whole.output)
@@ -41,8 +41,8 @@ import Testing
         }
     }
 
-    @Test func stopCutsTheAnswer() throws {
-        let server = try MartletServer(SayTests.model)
+    @Test func stopCutsTheAnswer() async throws {
+        let server = try await MartletServer(SayTests.model)
         let chat = try FakeChatServer(["Tea for two, ", "and two for tea; "], endless: true)
         let folder = try TemporaryFolder()
         let (pcm, log) = (folder.path + "/pcm", folder.path + "/err")
@@ -57,24 +57,28 @@ import Testing
         process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
         try process.run()
         try input.fileHandleForWriting.write(contentsOf: Data("Tea?\n".utf8))
-        while process.isRunning, try Data(contentsOf: URL(fileURLWithPath: pcm)).isEmpty { usleep(20_000) }
+        while process.isRunning, try Data(contentsOf: URL(fileURLWithPath: pcm)).isEmpty {
+            try await Task.sleep(for: .milliseconds(20))
+        }
         try input.fileHandleForWriting.write(contentsOf: Data("stop\n".utf8))
         try input.fileHandleForWriting.close()
-        process.waitUntilExit()
+        while process.isRunning { try await Task.sleep(for: .milliseconds(20)) }
         let errors = try String(contentsOfFile: log, encoding: .utf8)
         #expect(process.terminationStatus == 0, "\(errors)")
         #expect(try report(errors).stopped)
         // The language model is cut off, too.
-        while chat.broken.load(ordering: .relaxed) == 0 { usleep(20_000) }
+        while chat.broken.load(ordering: .relaxed) == 0 {
+            try await Task.sleep(for: .milliseconds(20))
+        }
     }
 
-    @Test func whatCannotBeReachedIsNamed() throws {
-        let bridge = try Martlet(
+    @Test func whatCannotBeReachedIsNamed() async throws {
+        let bridge = try await Martlet(
             ["bridge", "--llm", "http://127.0.0.1:1", "--tts", "http://127.0.0.1:1", "--prompt", "x", "--wait", "0"])
         #expect(bridge.status == 1)
         #expect(bridge.errors.contains("connection refused"), "\(bridge.errors)")
-        let server = try MartletServer(SayTests.model)
-        let silent = try Martlet(
+        let server = try await MartletServer(SayTests.model)
+        let silent = try await Martlet(
             ["bridge", "--llm", "http://127.0.0.1:1", "--tts", server.url, "--prompt", "x", "--llm-model", "m"])
         #expect(silent.status == 1)
         #expect(silent.errors.contains("language model"), "\(silent.errors)")

@@ -6,13 +6,13 @@ import Testing
     static let model = ["--model", Fixture.customVoice.directory]
     static let short = ["--max-seconds", "0.3", "--seed", "7"]
 
-    @Test func aFileAndAPipeHoldTheSameSamples() throws {
+    @Test func aFileAndAPipeHoldTheSameSamples() async throws {
         let folder = try TemporaryFolder()
         let wav = folder.path + "/a.wav"
-        let file = try Martlet(["say", "Tea", "for", "two.", "-o", wav, "--json"] + Self.model + Self.short)
+        let file = try await Martlet(["say", "Tea", "for", "two.", "-o", wav, "--json"] + Self.model + Self.short)
         #expect(file.status == 0)
         #expect(file.errors == "")
-        let pipe = try Martlet(
+        let pipe = try await Martlet(
             ["say", "-o", "-", "--packet", "1", "--threads", "1"] + Self.model + Self.short,
             input: Data("Tea for two.".utf8))
         #expect(pipe.status == 0)
@@ -32,12 +32,12 @@ import Testing
         #expect(["length", "stop"].contains(summary.finishReason))
     }
 
-    @Test func seedsDifferAndGreedyDoesNot() throws {
-        func speak(_ more: [String]) throws -> Data {
-            try Martlet(["say", "So.", "-o", "-", "--max-seconds", "0.3"] + Self.model + more).output
+    @Test func seedsDifferAndGreedyDoesNot() async throws {
+        func speak(_ more: [String]) async throws -> Data {
+            try await Martlet(["say", "So.", "-o", "-", "--max-seconds", "0.3"] + Self.model + more).output
         }
-        #expect(try speak(["--seed", "1"]) != speak(["--seed", "2"]))
-        #expect(try speak(["--seed", "1", "--greedy"]) == speak(["--seed", "2", "--greedy"]))
+        #expect(try await speak(["--seed", "1"]) != speak(["--seed", "2"]))
+        #expect(try await speak(["--seed", "1", "--greedy"]) == speak(["--seed", "2", "--greedy"]))
     }
 
     /// Arguments, a word that the error must name, and the exit code.
@@ -61,28 +61,28 @@ import Testing
         (["sing", "x"], "sing", 64),
     ]
 
-    @Test(arguments: mistakes.indices) func aMistakeGetsOneClearLine(index: Int) throws {
+    @Test(arguments: mistakes.indices) func aMistakeGetsOneClearLine(index: Int) async throws {
         let (arguments, word, status) = Self.mistakes[index]
-        let result = try Martlet(arguments)
+        let result = try await Martlet(arguments)
         #expect(result.status == status, "\(arguments): \(result.errors)")
         #expect(result.errors.contains(word), "\(arguments): \(result.errors)")
         #expect(result.output.isEmpty, "\(arguments)")
         if status == 1 { #expect(result.errors.split(separator: "\n").count == 1, "\(result.errors)") }
     }
 
-    @Test func invalidUTF8AndOtherFoldersAreNamed() throws {
-        let bytes = try Martlet(["say", "-o", "-"] + Self.model, input: Data([0x61, 0xFF, 0xFE]))
+    @Test func invalidUTF8AndOtherFoldersAreNamed() async throws {
+        let bytes = try await Martlet(["say", "-o", "-"] + Self.model, input: Data([0x61, 0xFF, 0xFE]))
         #expect(bytes.status == 1)
         #expect(bytes.errors.contains("UTF-8"))
 
         let folder = try TemporaryFolder()
         let config = URL(fileURLWithPath: folder.path + "/config.json")
         try Data(#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#.utf8).write(to: config)
-        let llama = try Martlet(["say", "x", "--model", folder.path])
+        let llama = try await Martlet(["say", "x", "--model", folder.path])
         #expect(llama.status == 1)
         #expect(llama.errors.contains("llama"))
         let left = folder.path + "/left.wav"
-        #expect(try Martlet(["say", "x", "--voice", "nobody", "-o", left] + Self.model).status == 1)
+        #expect(try await Martlet(["say", "x", "--voice", "nobody", "-o", left] + Self.model).status == 1)
         #expect(!FileManager.default.fileExists(atPath: left))
     }
 }

@@ -6,7 +6,7 @@ struct Martlet {
     let output: Data
     let errors: String
 
-    /// Runs `martlet` with arguments and waits.
+    /// Runs `martlet` with arguments and waits for its end.
     /// - Parameters:
     ///   - environment: variables besides those that the tests run with.
     ///   - program: another copy of the program.
@@ -14,7 +14,7 @@ struct Martlet {
     init(
         _ arguments: [String], input: Data = Data(), environment: [String: String] = [:],
         program: URL = Self.executable, in place: String? = nil
-    ) throws {
+    ) async throws {
         let process = Process()
         process.executableURL = program
         process.arguments = arguments
@@ -32,8 +32,7 @@ struct Martlet {
         process.standardOutput = try file("out")
         process.standardError = try file("err")
         process.environment = Self.environment.merging(environment) { _, new in new }
-        try process.run()
-        process.waitUntilExit()
+        try await process.runToEnd()
         status = process.terminationStatus
         output = try Data(contentsOf: folder.appendingPathComponent("out"))
         errors = String(decoding: try Data(contentsOf: folder.appendingPathComponent("err")), as: UTF8.self)
@@ -54,13 +53,23 @@ struct Martlet {
     }()
 }
 
+extension Process {
+    /// Runs it and waits, without a thread that others need: tests of servers run beside this.
+    func runToEnd() async throws {
+        let (ends, continuation) = AsyncStream<Void>.makeStream()
+        terminationHandler = { _ in continuation.finish() }
+        try run()
+        for await _ in ends {}
+    }
+}
+
 /// `martlet serve` on a free port, until it is let go.
 final class MartletServer {
     let url: String
     private let process = Process()
     private let folder: URL
 
-    init(_ arguments: [String], environment: [String: String] = [:]) throws {
+    init(_ arguments: [String], environment: [String: String] = [:]) async throws {
         folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         let log = folder.appendingPathComponent("err")
@@ -77,7 +86,7 @@ final class MartletServer {
             if let range = text.range(of: "listening on "), let end = text[range.upperBound...].firstIndex(of: "\n") {
                 address = String(text[range.upperBound..<end])
             }
-            usleep(20_000)
+            try await Task.sleep(for: .milliseconds(20))
         }
         guard let address else {
             throw CocoaError(.executableLoad, userInfo: [NSDebugDescriptionErrorKey: "the server has ended"])

@@ -9,9 +9,9 @@ import Testing
     ]
 
     /// Half of it generates codes in a worker process, which only the program itself can be.
-    @Test func aProcedurePassesAndLeavesItsReport() throws {
+    @Test func aProcedurePassesAndLeavesItsReport() async throws {
         let folder = try TemporaryFolder()
-        let result = try Martlet(["runbook", "q33", "q36", "--out", folder.path] + Self.common)
+        let result = try await Martlet(["runbook", "q33", "q36", "--out", folder.path] + Self.common)
         let output = String(decoding: result.output, as: UTF8.self)
         #expect(result.status == 0, "\(output) \(result.errors)")
         #expect(output.contains("q33 verdict: pass") && output.contains("hash_unique 1 in 4 runs over all 2 arms"))
@@ -21,19 +21,19 @@ import Testing
         }
     }
 
-    @Test func driftMakesAcceptFail() throws {
+    @Test func driftMakesAcceptFail() async throws {
         let folder = try TemporaryFolder()
-        let result = try Martlet(
+        let result = try await Martlet(
             ["runbook", "accept", "--inject-drift", "1:4", "--out", folder.path] + Self.common)
         let output = String(decoding: result.output, as: UTF8.self)
         #expect(result.status == 1)
         #expect(output.contains("hash_unique 2 of 2") && output.contains("drift from frame 1, codebook 4"), "\(output)")
     }
 
-    @Test func unknownNamesAreRefused() throws {
+    @Test func unknownNamesAreRefused() async throws {
         for arguments in [["q44"], ["q31", "--text-id", "long_99"], ["q31", "--inject-drift", "1:99"], []] {
             let folder = try TemporaryFolder()
-            let result = try Martlet(["runbook", "--out", folder.path] + Self.common + arguments)
+            let result = try await Martlet(["runbook", "--out", folder.path] + Self.common + arguments)
             #expect(result.status != 0 && !result.errors.isEmpty, "\(arguments)")
         }
     }

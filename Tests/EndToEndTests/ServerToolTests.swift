@@ -20,22 +20,22 @@ import Testing
         let meta_missing: Int?
     }
 
-    private func report(_ arguments: [String]) throws -> Report {
-        let result = try Martlet(arguments + ["--json"])
+    private func report(_ arguments: [String]) async throws -> Report {
+        let result = try await Martlet(arguments + ["--json"])
         #expect(result.status == 0, "\(result.errors)")
         return try JSONDecoder().decode(Report.self, from: result.output)
     }
 
-    @Test func aServerGivesWhatTheProcessGives() throws {
+    @Test func aServerGivesWhatTheProcessGives() async throws {
         let folder = try TemporaryFolder()
-        let server = try MartletServer(
+        let server = try await MartletServer(
             SayTests.model + [
                 "--code-dump", "--code-dump-dir", folder.path + "/kept", "--debug-topk", "--packet-trace",
             ])
         let remote = ["--server", server.url]
         let dump = ["codes", "dump", "--count", "2", "--packet-tokens", "2"] + Self.short
-        let own = try report(dump + SayTests.model + ["-o", folder.path + "/own", "--tag", "own"])
-        let http = try report(dump + remote + ["-o", folder.path + "/http", "--tag", "http", "--debug-topk"])
+        let own = try await report(dump + SayTests.model + ["-o", folder.path + "/own", "--tag", "own"])
+        let http = try await report(dump + remote + ["-o", folder.path + "/http", "--tag", "http", "--debug-topk"])
         #expect(own.source == "in_process")
         #expect(http.source == "http")
         #expect(http.fail_count == 0 && http.meta_missing == 0)
@@ -43,23 +43,23 @@ import Testing
         #expect(http.runs.map(\.first_packet_hash) == own.runs.map(\.first_packet_hash))
         #expect(http.runs.map(\.pcm_hash) == own.runs.map(\.pcm_hash))
         let pair = [folder.path + "/own/codes_own_1.safetensors", folder.path + "/http/codes_http_2.safetensors"]
-        #expect(try Martlet(["codes", "diff"] + pair).status == 0)
+        #expect(try await Martlet(["codes", "diff"] + pair).status == 0)
         #expect(FileManager.default.fileExists(atPath: folder.path + "/http/topk_http_1.json"))
         #expect(FileManager.default.fileExists(atPath: folder.path + "/kept/meta_http_1.json"))
 
-        let bench = try report(["bench", "ttfa", "--count", "2"] + remote + Self.short)
+        let bench = try await report(["bench", "ttfa", "--count", "2"] + remote + Self.short)
         #expect(bench.source == "http" && bench.hash_unique == 1 && bench.fail_count == 0)
         #expect(bench.runs.allSatisfy { $0.ttfa_ms ?? 0 > 0 })
         #expect(bench.runs.first?.hash == own.runs.first?.hash)
 
-        let stress = try Martlet(["stress", "cancel", "--rounds", "4", "--json"] + remote + Self.short)
+        let stress = try await Martlet(["stress", "cancel", "--rounds", "4", "--json"] + remote + Self.short)
         #expect(stress.status == 0, "\(stress.errors)")
         #expect(String(decoding: stress.output, as: UTF8.self).contains("\"source\" : \"http\""))
 
         let regress = ["regress", "--ttfa-limit", "0", "--json"] + Self.short
-        let first = try Martlet(regress + SayTests.model + ["-o", folder.path + "/a"])
+        let first = try await Martlet(regress + SayTests.model + ["-o", folder.path + "/a"])
         #expect(first.status == 0, "\(first.errors)")
-        let second = try Martlet(
+        let second = try await Martlet(
             regress + remote + ["-o", folder.path + "/b", "--baseline", folder.path + "/a/latest"])
         #expect(second.status == 0, "\(second.errors) \(String(decoding: second.output, as: UTF8.self))")
         struct Summary: Decodable {
@@ -79,13 +79,13 @@ import Testing
         #expect(server.log.contains("packet trace http_1: queue_wait_ms="))
     }
 
-    @Test func aServerThatKeepsNoCodesIsTold() throws {
+    @Test func aServerThatKeepsNoCodesIsTold() async throws {
         let folder = try TemporaryFolder()
-        let server = try MartletServer(SayTests.model)
-        let dump = try Martlet(["codes", "dump", "--server", server.url, "-o", folder.path] + Self.short)
+        let server = try await MartletServer(SayTests.model)
+        let dump = try await Martlet(["codes", "dump", "--server", server.url, "-o", folder.path] + Self.short)
         #expect(dump.status == 1)
         #expect(dump.errors.contains("--code-dump"), "\(dump.errors)")
-        let bench = try report(["bench", "ttfa", "--count", "1", "--server", server.url] + Self.short)
+        let bench = try await report(["bench", "ttfa", "--count", "1", "--server", server.url] + Self.short)
         #expect(bench.fail_count == 0 && bench.meta_missing == nil)
     }
 }

@@ -17,18 +17,18 @@ import Testing
 
     private func config(
         _ arguments: [String] = [], environment: [String: String] = [:]
-    ) throws -> Report {
-        let result = try Martlet(["config", "--json"] + arguments, environment: environment)
+    ) async throws -> Report {
+        let result = try await Martlet(["config", "--json"] + arguments, environment: environment)
         #expect(result.status == 0, "\(result.errors)")
         return try JSONDecoder().decode(Report.self, from: result.output)
     }
 
-    @Test func valuesComeWithTheirSources() throws {
+    @Test func valuesComeWithTheirSources() async throws {
         let folder = try TemporaryFolder()
         let file = folder.path + "/martlet.json"
         try Data(#"{"left-context": 72, "decode-mode": "windowed", "starter-cache-texts": ["A.", "B."]}"#.utf8)
             .write(to: URL(fileURLWithPath: file))
-        let report = try config(
+        let report = try await config(
             ["--config", file, "--packet-tokens", "2", "--no-code-dump"],
             environment: [
                 "MARTLET_SYNC_MODE": "event", "TTS_DEEP_STREAM_SYNC_MODE": "phase", "TTS_DEEP_STREAM_SEED": "9",
@@ -48,19 +48,19 @@ import Testing
     }
 
     /// A flag for every row of the table: a new row without one fails here.
-    @Test func everySettingHasItsFlag() throws {
+    @Test func everySettingHasItsFlag() async throws {
         let samples = [
             "0 or 1": "", "texts parted by |": "a", "a text": "a", "cpu, cuda:0, cuda:1, …": "cpu",
         ]
         var arguments: [String] = []
-        let rows = try config().settings
+        let rows = try await config().settings
         for row in rows {
             arguments.append(row.flag)
             // Numbers: 1 is within all bounds. Words: the first.
             let value = samples[row.values] ?? (row.values.hasPrefix("a ") ? "1" : row.values.prefix { $0 != "," } + "")
             if !value.isEmpty { arguments.append(value) }
         }
-        let set = try config(arguments).settings
+        let set = try await config(arguments).settings
         #expect(set.filter { $0.source != "flag" }.map(\.name) == [])
     }
 
@@ -78,21 +78,21 @@ import Testing
         (["serve"] + SayTests.model, ["MARTLET_THREADS": "0"], "MARTLET_THREADS"),
     ]
 
-    @Test(arguments: mistakes.indices) func aMistakeIsNamed(index: Int) throws {
+    @Test(arguments: mistakes.indices) func aMistakeIsNamed(index: Int) async throws {
         let (arguments, environment, word) = Self.mistakes[index]
-        let result = try Martlet(arguments, environment: environment)
+        let result = try await Martlet(arguments, environment: environment)
         #expect(result.status != 0, "\(arguments)")
         #expect(result.errors.contains(word), "\(arguments): \(result.errors)")
     }
 
-    @Test func oldNamesActAndAreSaid() throws {
+    @Test func oldNamesActAndAreSaid() async throws {
         let folder = try TemporaryFolder()
         let codes = folder.path + "/codes"
         let old = [
             "TTS_DEEP_STREAM_PACKET_TOKENS": "2", "TTS_DEEP_STREAM_DETERMINISTIC_POLICY": "greedy",
             "TTS_CODE_DUMP_DIR": codes, "TTS_CODEGEN_DEBUG_TOPK": "1", "TTS_CODEGEN_CUDAGRAPH_CP": "1",
         ]
-        let result = try Martlet(
+        let result = try await Martlet(
             ["codes", "dump", "--max-seconds", "0.3"] + SayTests.model, environment: old)
         #expect(result.status == 0)
         #expect(result.errors.split(separator: "\n").count == 1, "\(result.errors)")

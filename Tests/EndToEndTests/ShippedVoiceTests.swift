@@ -25,34 +25,34 @@ import Testing
             atPath: voices + "/" + name, withDestinationPath: Fixture.customVoice.directory)
     }
 
-    @Test func withoutAnyTheErrorSaysWhatToDo() throws {
+    @Test func withoutAnyTheErrorSaysWhatToDo() async throws {
         let prefix = try TemporaryFolder()
         let program = try install(in: prefix)
-        let result = try Martlet(Self.short, program: program, in: prefix.path)
+        let result = try await Martlet(Self.short, program: program, in: prefix.path)
         #expect(result.status != 0)
         #expect(result.errors.contains("no model named: use --model DIR"))
-        let named = try Martlet(Self.short + ["--model", "wren"], program: program, in: prefix.path)
+        let named = try await Martlet(Self.short + ["--model", "wren"], program: program, in: prefix.path)
         #expect(named.status != 0)
         #expect(named.errors.contains("the model folder wren does not exist"))
     }
 
     /// Above the program, in the prefix it is installed in, and in the current folder.
     @Test(arguments: ["Voices", "bin/Voices", "share/martlet/Voices", "here/Voices"])
-    func isFoundByItselfAndByName(_ place: String) throws {
+    func isFoundByItselfAndByName(_ place: String) async throws {
         let prefix = try TemporaryFolder()
         let program = try install(in: prefix)
         try FileManager.default.createDirectory(atPath: prefix.path + "/here", withIntermediateDirectories: true)
         try addVoice("wren", in: prefix.path + "/" + place)
-        let direct = try Martlet(Self.short + ["--model", Fixture.customVoice.directory])
+        let direct = try await Martlet(Self.short + ["--model", Fixture.customVoice.directory])
         for flags in [[], ["--model", "wren"]] {
-            let result = try Martlet(Self.short + flags, program: program, in: prefix.path + "/here")
+            let result = try await Martlet(Self.short + flags, program: program, in: prefix.path + "/here")
             #expect(result.status == 0, "\(result.errors)")
             #expect(result.output == direct.output)
         }
     }
 
     /// Several: the one of the fixed name; a link to the program is followed.
-    @Test func theDefaultVoiceGoesFirst() throws {
+    @Test func theDefaultVoiceGoesFirst() async throws {
         let prefix = try TemporaryFolder()
         let program = try install(in: prefix)
         let voices = prefix.path + "/share/martlet/Voices"
@@ -62,9 +62,9 @@ import Testing
         let elsewhere = try TemporaryFolder()
         let link = URL(fileURLWithPath: elsewhere.path + "/martlet")
         try FileManager.default.createSymbolicLink(at: link, withDestinationURL: program)
-        let result = try Martlet(Self.short, program: link, in: elsewhere.path)
+        let result = try await Martlet(Self.short, program: link, in: elsewhere.path)
         #expect(result.status == 0, "\(result.errors)")
-        let other = try Martlet(Self.short + ["--model", "aaa"], program: link, in: elsewhere.path)
+        let other = try await Martlet(Self.short + ["--model", "aaa"], program: link, in: elsewhere.path)
         #expect(other.status != 0)
     }
 }

@@ -49,10 +49,10 @@ import Testing
         }
 
         /// Waits for a state; the tests' own time limit ends what never comes.
-        func wait(_ isReached: (State) -> Bool) throws -> State {
+        func wait(_ isReached: (State) -> Bool) async throws -> State {
             while process.isRunning {
                 if let state = try state(), isReached(state) { return state }
-                usleep(50_000)
+                try await Task.sleep(for: .milliseconds(50))
             }
             throw POSIXError(.ECHILD)
         }
@@ -73,8 +73,8 @@ import Testing
         ]
     }
 
-    private func waitUntilGone(_ group: Int32) {
-        while isAlive(group) { usleep(50_000) }
+    private func waitUntilGone(_ group: Int32) async throws {
+        while isAlive(group) { try await Task.sleep(for: .milliseconds(50)) }
     }
 
     /// Whether a process of the group runs. One that has ended may stay listed until somebody asks how.
@@ -94,44 +94,44 @@ import Testing
         #endif
     }
 
-    @Test(.timeLimit(.minutes(5))) func programsComeInOrderAndGoTogether() throws {
+    @Test(.timeLimit(.minutes(5))) func programsComeInOrderAndGoTogether() async throws {
         let up = try Up([
             Self.parent,
             ["name": "second", "command": ["sleep", "1000"], "after": ["parent"]],
         ])
-        let state = try up.wait { $0.programs.allSatisfy { $0.state == "ready" } }
-        let status = try Martlet(["status"] + up.plan)
+        let state = try await up.wait { $0.programs.allSatisfy { $0.state == "ready" } }
+        let status = try await Martlet(["status"] + up.plan)
         #expect(status.status == 0)
         #expect(String(decoding: status.output, as: UTF8.self).contains("second"))
-        let twice = try Martlet(["up"] + up.plan)
+        let twice = try await Martlet(["up"] + up.plan)
         #expect(twice.status == 1 && twice.errors.contains("up already"), "\(twice.errors)")
-        let down = try Martlet(["down"] + up.plan)
+        let down = try await Martlet(["down"] + up.plan)
         #expect(down.status == 0, "\(down.errors)")
-        for program in state.programs { waitUntilGone(program.group ?? 0) }
-        #expect(try Martlet(["status"] + up.plan).status == 1)
-        up.process.waitUntilExit()
+        for program in state.programs { try await waitUntilGone(program.group ?? 0) }
+        #expect(try await Martlet(["status"] + up.plan).status == 1)
+        while up.process.isRunning { try await Task.sleep(for: .milliseconds(50)) }
         #expect(up.process.terminationStatus == 0)
         let log = try String(contentsOfFile: up.folder + "/out", encoding: .utf8)
         #expect(log.contains("parent | now it is up"), "\(log)")
     }
 
-    @Test(.timeLimit(.minutes(5))) func nothingSurvivesAKilledSupervisor() throws {
+    @Test(.timeLimit(.minutes(5))) func nothingSurvivesAKilledSupervisor() async throws {
         var program = Self.parent
         program["command"] = ["sh", "-c", "sleep 1000 & echo now it is up; wait"]
         let up = try Up([program])
-        let state = try up.wait { $0.programs.allSatisfy { $0.state == "ready" } }
+        let state = try await up.wait { $0.programs.allSatisfy { $0.state == "ready" } }
         let group = try #require(state.programs.first?.group)
         kill(state.supervisor, SIGKILL)
-        waitUntilGone(group)
+        try await waitUntilGone(group)
     }
 
-    @Test(.timeLimit(.minutes(5))) func whatEndsIsStartedAgainUnlessToldOtherwise() throws {
+    @Test(.timeLimit(.minutes(5))) func whatEndsIsStartedAgainUnlessToldOtherwise() async throws {
         let up = try Up([
             ["name": "failing", "command": ["sh", "-c", "exit 3"]],
             ["name": "missing", "command": ["/nowhere/at/all"]],
             ["name": "once", "command": ["sh", "-c", "exit 0"], "restart": false],
         ])
-        let state = try up.wait { state in
+        let state = try await up.wait { state in
             state.programs[0].restarts >= 2 && state.programs[1].restarts >= 1 && state.programs[2].state == "ended"
         }
         #expect(state.programs[0].lastEnd == "exit code 3")
@@ -146,11 +146,11 @@ import Testing
         (#"{"processes": [{"name": "a", "command": ["x"], "after": ["b"]}]}"#, "'b'"),
     ]
 
-    @Test(arguments: mistakes.indices) func aBadPlanIsNamed(index: Int) throws {
+    @Test(arguments: mistakes.indices) func aBadPlanIsNamed(index: Int) async throws {
         let (text, word) = Self.mistakes[index]
         let folder = try TemporaryFolder()
         try Data(text.utf8).write(to: URL(fileURLWithPath: folder.path + "/plan.json"))
-        let result = try Martlet(["up", "--file", folder.path + "/plan.json"])
+        let result = try await Martlet(["up", "--file", folder.path + "/plan.json"])
         #expect(result.status == 1)
         #expect(result.errors.contains(word), "\(result.errors)")
     }
