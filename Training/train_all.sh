@@ -19,6 +19,7 @@ begin=$(date +%s)
 say() { echo "=== $(($(date +%s) - begin)) s: $*" | tee -a "$work/progress.log"; }
 left() { local l=$((deadline - $(date +%s) + begin)); echo $(($1 < l ? $1 : l)); }
 
+trap 'kill $(jobs -p) 2> /dev/null' EXIT
 say unpack
 cp "$corpus"/train.txt* "$corpus/heldout.txt" "$corpus/vocab.json" "$corpus/merges.txt" "$work/"
 [ -e "$work/train.txt" ] || gunzip "$work/train.txt.gz"
@@ -51,7 +52,7 @@ if [ ! -e "$work/codec.pt" ]; then
     python3 "$here/train_codec.py" --speech "$work/speech" --held "$work/held" --out "$work/codec.pt" \
         --codes "$work/codes.npz" --seconds "$(left "$codec_seconds")" > "$work/codec.log" 2>&1 || say "codec failed"
 fi
-if [ ! -e "$work/codec.pt" ]; then kill $making; exit 1; fi
+[ -e "$work/codec.pt" ] || exit 1
 cp "$work/codec.pt" "$work/codec-before.pt"
 if [ ! -e "$work/codes.npz" ]; then
     say codes
@@ -74,5 +75,4 @@ if [ "$seconds" -ge 60 ]; then
         --resume "$work/codec.pt" --decoder-only --adversary 0 --lr 3e-4 --seconds "$seconds" > "$work/polish.log" 2>&1 \
         || say "polish failed"
 fi
-kill $making 2> /dev/null
 say over
