@@ -36,6 +36,8 @@ final class RawConnection: @unchecked Sendable {
     private let port: Int
     private var buffer: [UInt8] = []
     private var isOpen = true
+    /// Whether it has waited two minutes for bytes, in vain.
+    private(set) var gaveUp = false
 
     init(port: Int, receiveBuffer: Int32? = nil) throws {
         self.port = port
@@ -114,7 +116,10 @@ final class RawConnection: @unchecked Sendable {
     private func fill() -> Bool {
         var piece = [UInt8](repeating: 0, count: 65_536)
         let count = recv(descriptor, &piece, piece.count, 0)
-        guard count > 0 else { return false }
+        guard count > 0 else {
+            gaveUp = count < 0 && errno == EAGAIN
+            return false
+        }
         buffer += piece[..<count]
         return true
     }
