@@ -388,7 +388,7 @@ def speak_pieces(port, speeches, chance, leaves=False):
                 elif message["type"] == "error" and current in pcm:
                     # Text for a context that was refused is refused as well, sometimes before the word of the context
                     # itself, which still has to come.
-                    if message["error"]["code"] == "context_not_found":
+                    if message["error"]["code"] in ("context_not_found", "context_complete"):
                         continue
                     if message["error"]["code"] != "server_busy":
                         raise Wrong(f"WebSocket: {message}")
