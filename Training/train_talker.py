@@ -147,7 +147,7 @@ class Rows:
     def pack(self):
         """Source indices [rows, LENGTH] (-1: nothing) and document numbers of one epoch."""
         rng, known = self.rng, list(self.alternatives)
-        start, size = np.array(self.start), np.array(self.size)
+        start, size = np.array(self.start, np.int64), np.array(self.size, np.int64)
         weights = np.array([0.375, 0.375, 0.125, 0.125])
         pick = rng.choice(4, size=len(known), p=weights)
         chosen = np.array([o[min(p, len(o) - 1)] for o, p in zip(known, pick)], np.int64)
