@@ -94,7 +94,7 @@ import Testing
         #endif
     }
 
-    @Test(.timeLimit(.minutes(5))) func programsComeInOrderAndGoTogether() async throws {
+    @Test(.timeLimit(.minutes(15))) func programsComeInOrderAndGoTogether() async throws {
         let up = try Up([
             Self.parent,
             ["name": "second", "command": ["sleep", "1000"], "after": ["parent"]],
@@ -115,7 +115,7 @@ import Testing
         #expect(log.contains("parent | now it is up"), "\(log)")
     }
 
-    @Test(.timeLimit(.minutes(5))) func nothingSurvivesAKilledSupervisor() async throws {
+    @Test(.timeLimit(.minutes(15))) func nothingSurvivesAKilledSupervisor() async throws {
         var program = Self.parent
         program["command"] = ["sh", "-c", "sleep 1000 & echo now it is up; wait"]
         let up = try Up([program])
@@ -125,7 +125,7 @@ import Testing
         try await waitUntilGone(group)
     }
 
-    @Test(.timeLimit(.minutes(5))) func whatEndsIsStartedAgainUnlessToldOtherwise() async throws {
+    @Test(.timeLimit(.minutes(15))) func whatEndsIsStartedAgainUnlessToldOtherwise() async throws {
         let up = try Up([
             ["name": "failing", "command": ["sh", "-c", "exit 3"]],
             ["name": "missing", "command": ["/nowhere/at/all"]],

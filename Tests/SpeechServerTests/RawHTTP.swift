@@ -36,7 +36,7 @@ final class RawConnection: @unchecked Sendable {
     private let port: Int
     private var buffer: [UInt8] = []
     private var isOpen = true
-    /// Whether it has waited two minutes for bytes, in vain.
+    /// Whether it has waited a quarter of an hour for bytes, in vain: tests that compute may hold all threads for minutes.
     private(set) var gaveUp = false
 
     init(port: Int, receiveBuffer: Int32? = nil) throws {
@@ -46,7 +46,7 @@ final class RawConnection: @unchecked Sendable {
         #else
             descriptor = socket(AF_INET, SOCK_STREAM, 0)
         #endif
-        var limit = timeval(tv_sec: 120, tv_usec: 0)
+        var limit = timeval(tv_sec: 900, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         if var receiveBuffer { setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &receiveBuffer, 4) }
         var address = sockaddr_in()

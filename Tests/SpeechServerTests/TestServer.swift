@@ -56,3 +56,13 @@ final class TestServer: Sendable {
         try await request("POST", "/v1/audio/speech", headers: headers, body: Array(json.utf8))
     }
 }
+
+/// Whether a condition comes true within a quarter of an hour: tests that compute may hold all threads for minutes.
+func waits(for condition: () -> Bool) async throws -> Bool {
+    let end = ContinuousClock.now + .seconds(900)
+    while ContinuousClock.now < end {
+        if condition() { return true }
+        try await Task.sleep(for: .milliseconds(10))
+    }
+    return condition()
+}
