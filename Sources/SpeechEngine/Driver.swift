@@ -56,21 +56,28 @@ struct Driver {
             statistics.finished[reason, default: 0] += 1
             return true
         }
-        while !waiting.isEmpty, active.count < options.maxActive, keepsUp(active.count + 1) {
+        while !waiting.isEmpty, active.count < options.maxActive, keepsUpWithOneMore(ContinuousClock.now) {
             active.append(waiting.removeFirst())
         }
     }
 
-    private func keepsUp(_ count: Int) -> Bool {
-        guard options.admitsByCapacity, count > 1 else { return true }
-        guard let alone = capacity.roundSeconds(1), let full = capacity.roundSeconds(min(count, options.maxBatch))
-        else {
-            return count <= options.maxBatch
+    /// Seconds over which the audio that all listeners need is held against what the machine can make.
+    private static let horizon = 8.0
+
+    private func keepsUpWithOneMore(_ now: ContinuousClock.Instant) -> Bool {
+        guard options.admitsByCapacity, !active.isEmpty else { return true }
+        let batch = min(active.count + 1, options.maxBatch)
+        guard let alone = capacity.roundSeconds(1), let round = capacity.roundSeconds(batch) else {
+            return active.count < options.maxBatch
         }
         // On a machine that cannot keep even one utterance from underrun, more at a time only raise the throughput.
-        if alone > model.secondsPerFrame { return count <= options.maxBatch }
-        let rounds = Double((count + options.maxBatch - 1) / options.maxBatch)
-        return full * rounds < 0.9 * model.secondsPerFrame
+        let frame = model.secondsPerFrame
+        if alone > frame { return active.count < options.maxBatch }
+        let leads = active.filter(\.isGenerating).map { $0.isSilent ? 0 : $0.lead(now) }
+        // Who is about to run dry says more than any estimate: of prompts, or of what else this machine does.
+        let isPressed = active.contains { $0.isGenerating && !$0.isSilent && $0.lead(now) < frame / 2 }
+        let needed = leads.reduce(Self.horizon) { $0 + max(0, Self.horizon - $1) }
+        return !isPressed && needed < 0.9 * Self.horizon * frame * Double(batch) / round
     }
 
     /// One step of the utterances that most need it, and the packets that are due; false if nothing could be done.

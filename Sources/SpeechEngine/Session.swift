@@ -61,6 +61,12 @@ final class Session {
     /// Whether the listener has heard nothing yet.
     var isSilent: Bool { firstAudio == nil }
 
+    /// Whether frames of it are still to be made, from text that is there, for a reader who takes them.
+    var isGenerating: Bool {
+        utterance.finishReason == nil && !utterance.isWaitingForText
+            && (arrival.stream.stream?.unreadFrames ?? 0) < options.maxUnreadFrames
+    }
+
     /// Takes text and cancels, and looks after time limits.
     func takeMessages(_ now: ContinuousClock.Instant) {
         guard let stream = arrival.stream.stream else {
