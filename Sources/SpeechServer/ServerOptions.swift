@@ -48,6 +48,9 @@ public struct ServerOptions: Sendable {
     public var readTimeout = 60.0
     /// Seconds that a client may leave what was sent to it unread.
     public var writeTimeout = 60.0
+    /// Seconds of silence after which a WebSocket client is asked for a sign of life, and again so many until it is taken
+    /// for gone.
+    public var pingInterval = 20.0
     /// Seconds that one utterance may take, whatever way it came; nil sets no bound.
     public var requestTimeout: Double?
     /// Seconds that running streams get to finish at shutdown.

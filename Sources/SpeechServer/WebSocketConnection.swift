@@ -32,6 +32,7 @@ struct WebSocketLimits: Sendable {
         messageBytes = options.maxBody
         utteranceBytes = options.maxText
         writeTimeout = options.writeTimeout
+        pingInterval = options.pingInterval
     }
 }
 

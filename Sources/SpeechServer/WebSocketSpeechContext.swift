@@ -177,11 +177,9 @@ final class SpeechContext: Sendable {
                     try await handle(.ended(utterance: index, summary))
                 }
             }
-            state.withLock { state in
-                state.speaking = nil
-                // It may have ended by itself, at a limit, while more text came.
-                if state.open === utterance { state.open = nil }
-            }
+            // An utterance that ended by itself stays open: what is appended up to the next flush is its text, too late.
+            // Whether it came before the end or after must change nothing.
+            state.withLock { $0.speaking = nil }
             index += 1
         }
     }

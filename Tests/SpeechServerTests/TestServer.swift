@@ -28,6 +28,7 @@ final class TestServer: Sendable {
         let lines = log
         var options = ServerOptions()
         options.port = 0
+        options.patience(900)
         options.accessLog = { lines.add($0) }
         change(&options)
         server = try SpeechServer(engine: engine, options: options, logger: Self.silentLogger)
@@ -65,4 +66,13 @@ func waits(for condition: () -> Bool) async throws -> Bool {
         try await Task.sleep(for: .milliseconds(10))
     }
     return condition()
+}
+
+extension ServerOptions {
+    /// Sets all time limits for clients, who may wait for minutes for a thread.
+    mutating func patience(_ seconds: Double) {
+        readTimeout = seconds
+        writeTimeout = seconds
+        pingInterval = seconds
+    }
 }

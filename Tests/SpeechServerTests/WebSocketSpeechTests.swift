@@ -80,6 +80,22 @@ import Testing
         }
     }
 
+    /// Text that comes after its utterance has ended at a limit is no utterance of its own.
+    @Test func textThatComesTooLateChangesNothing() async throws {
+        try await withSpeechServer { server, port in
+            let alone = try await spokenAlone(Self.request(Self.text, frames: 1), server.engine)
+            try await WebSocketTestClient.connect(port: port, path: Self.path) { client in
+                try await client.send(Self.start("late", frames: 1, ["input": "tea for two, and two"]))
+                #expect(try await client.event("utterance") != nil)
+                try await client.send(["type": "append", "context": "late", "text": " for tea"])
+                try await client.send(["type": "complete", "context": "late"])
+                let end = try await client.event("end")
+                #expect(end?["utterances"]?.int == 1)
+                #expect(end?["pcm_sha256"]?.string == alone.summary.fingerprint.pcm)
+            }
+        }
+    }
+
     @Test func cancelLeavesOthersUnharmed() async throws {
         try await withSpeechServer { server, port in
             let alone = try await spokenAlone(Self.request(Self.text, frames: 12), server.engine)

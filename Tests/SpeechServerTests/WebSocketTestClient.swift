@@ -16,6 +16,7 @@ func withSpeechServer<Value: Sendable>(
 ) async throws -> Value {
     var options = ServerOptions()
     options.port = 0
+    options.patience(900)
     change(&options)
     let model = try SpeechModel(directory: Fixture.customVoice.directory, compute: Compute(threads: 2))
     var engineOptions = EngineOptions()
@@ -110,6 +111,7 @@ struct WebSocketTestClient {
             case .text: return .json(try JSONValue(parsing: data))
             case .binary: return .binary(data)
             case .pong: return .pong(data)
+            case .ping: try await send(.pong, data)
             case .connectionClose:
                 let code = data.prefix(2).reduce(0) { $0 << 8 | UInt16($1) }
                 return .close(code, String(decoding: data.dropFirst(2), as: UTF8.self))
