@@ -73,10 +73,10 @@ struct Driver {
         // On a machine that cannot keep even one utterance from underrun, more at a time only raise the throughput.
         let frame = model.secondsPerFrame
         if alone > frame { return active.count < options.maxBatch }
-        let leads = active.filter(\.isGenerating).map { $0.isSilent ? 0 : $0.lead(now) }
+        let generating = active.filter(\.isGenerating).map { (lead: $0.lead(now), isSilent: $0.isSilent) }
         // Who is about to run dry says more than any estimate: of prompts, or of what else this machine does.
-        let isPressed = active.contains { $0.isGenerating && !$0.isSilent && $0.lead(now) < frame / 2 }
-        let needed = leads.reduce(Self.horizon) { $0 + max(0, Self.horizon - $1) }
+        let isPressed = generating.contains { !$0.isSilent && $0.lead < frame / 2 }
+        let needed = generating.reduce(Self.horizon) { $0 + max(0, Self.horizon - ($1.isSilent ? 0 : $1.lead)) }
         return !isPressed && needed < 0.9 * Self.horizon * frame * Double(batch) / round
     }
 
