@@ -22,7 +22,8 @@ struct WorkerProgram: Sendable {
         #else
             let own = Bundle.main.executablePath ?? CommandLine.arguments[0]
         #endif
-        self.executable = executable ?? own
+        let path = executable ?? own
+        self.executable = path.contains("/") ? path : "./" + path
         // A step's codes, twice.
         ringCapacity = 2 * max(1, maxBatch) * model.configuration.talker.codeGroups
         arguments = [
@@ -58,47 +59,19 @@ final class WorkerProcess {
             throw WorkerFailure("no shared memory", errno)
         }
         self.ring = ring
-        let (identifier, error) = Self.spawn(program, channel: others, ring: file)
-        guard error == 0 else { throw WorkerFailure("\(program.executable) could not be started", error) }
-        self.identifier = identifier
+        do {
+            // What the server does with its signals is not the worker's way.
+            identifier = try spawnProcess(
+                program.executable, arguments: program.arguments, environment: ProcessInfo.processInfo.environment,
+                newGroup: true, descriptors: [(others, Self.channelDescriptor), (file, Self.ringDescriptor)],
+                defaultSignals: [SIGINT, SIGTERM, SIGHUP])
+        } catch {
+            throw WorkerFailure("\(program.executable) could not be started", error.reason)
+        }
     }
 
     /// Closes the channel, which ends the process, and waits for that.
     deinit { _ = reap() }
-
-    private static func spawn(_ program: WorkerProgram, channel: Int32, ring: Int32) -> (pid_t, Int32) {
-        #if canImport(Darwin)
-            var actions: posix_spawn_file_actions_t?
-            var attributes: posix_spawnattr_t?
-        #else
-            var actions = posix_spawn_file_actions_t()
-            var attributes = posix_spawnattr_t()
-        #endif
-        posix_spawn_file_actions_init(&actions)
-        posix_spawnattr_init(&attributes)
-        defer {
-            posix_spawn_file_actions_destroy(&actions)
-            posix_spawnattr_destroy(&attributes)
-        }
-        posix_spawn_file_actions_adddup2(&actions, channel, channelDescriptor)
-        posix_spawn_file_actions_adddup2(&actions, ring, ringDescriptor)
-        // What the server does with its signals is not the worker's way.
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        posix_spawnattr_setsigmask(&attributes, &signals)
-        for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, signal) }
-        posix_spawnattr_setsigdefault(&attributes, &signals)
-        posix_spawnattr_setpgroup(&attributes, 0)
-        posix_spawnattr_setflags(
-            &attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-        func strings(_ values: [String]) -> [UnsafeMutablePointer<CChar>?] { values.map { strdup($0) } + [nil] }
-        let arguments = strings(program.arguments)
-        let environment = strings(ProcessInfo.processInfo.environment.map { "\($0.key)=\($0.value)" })
-        defer { for string in arguments + environment { free(string) } }
-        var identifier = pid_t()
-        let error = posix_spawn(&identifier, program.executable, &actions, &attributes, arguments, environment)
-        return (identifier, error)
-    }
 
     /// Waits for the process to end, a few seconds at most, then ends it.
     /// - Returns: how it ended.
@@ -126,5 +99,7 @@ final class WorkerProcess {
 struct WorkerFailure: Error {
     let description: String
 
-    init(_ what: String, _ error: Int32) { description = "\(what): \(String(cString: strerror(error)))" }
+    init(_ what: String, _ reason: String) { description = "\(what): \(reason)" }
+
+    init(_ what: String, _ error: Int32) { self.init(what, String(cString: strerror(error))) }
 }

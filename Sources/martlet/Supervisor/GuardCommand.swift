@@ -39,7 +39,7 @@ struct GuardCommand: ParsableCommand {
         }
         // Signals to the group are for the program.
         for number in [SIGTERM, SIGINT, SIGHUP] { signal(number, SIG_IGN) }
-        let child = try spawnProcess(
+        let child = try startProcess(
             command, environment: ProcessInfo.processInfo.environment, newGroup: false, descriptors: [])
         let isAlone = Flag()
         Thread.detachNewThread {

@@ -1,3 +1,4 @@
+import SpeechEngine
 import Synchronization
 
 #if canImport(FoundationEssentials)
@@ -133,7 +134,7 @@ struct Supervisor {
         let command = program.command[0] == "martlet" ? [own] + program.command.dropFirst() : program.command
         let environment = ProcessInfo.processInfo.environment.merging(program.environment ?? [:]) { _, new in new }
         do {
-            let group = try spawnProcess(
+            let group = try startProcess(
                 [own, "guard", "--"] + command, environment: environment, newGroup: true,
                 descriptors: [(output, 1), (output, 2), (ends[0], GuardCommand.leash)])
             return Guarded(group: group, leash: ends[1], since: .now)
@@ -264,45 +265,19 @@ struct Supervisor {
     }
 }
 
-/// Starts a process whose signals are as a shell would have them.
+/// Starts a program of a plan, or its guard, with the signals that a shell would give it.
 /// - Parameters:
 ///   - command: the program, found by `PATH`, and its arguments.
 ///   - newGroup: leads a process group of its own.
 ///   - descriptors: descriptors of this process, and what they are called in the new one.
-func spawnProcess(
+func startProcess(
     _ command: [String], environment: [String: String], newGroup: Bool, descriptors: [(own: Int32, its: Int32)]
 ) throws -> pid_t {
-    #if canImport(Darwin)
-        var actions: posix_spawn_file_actions_t?
-        var attributes: posix_spawnattr_t?
-    #else
-        var actions = posix_spawn_file_actions_t()
-        var attributes = posix_spawnattr_t()
-    #endif
-    posix_spawn_file_actions_init(&actions)
-    posix_spawnattr_init(&attributes)
-    defer {
-        posix_spawn_file_actions_destroy(&actions)
-        posix_spawnattr_destroy(&attributes)
+    do {
+        return try spawnProcess(
+            command[0], arguments: command, environment: environment, newGroup: newGroup, descriptors: descriptors,
+            defaultSignals: [SIGINT, SIGTERM, SIGHUP, SIGPIPE])
+    } catch {
+        throw CommandError("\(command[0]) cannot be started: \(error.reason)")
     }
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-    for (own, its) in descriptors { posix_spawn_file_actions_adddup2(&actions, own, its) }
-    var signals = sigset_t()
-    sigemptyset(&signals)
-    posix_spawnattr_setsigmask(&attributes, &signals)
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] { sigaddset(&signals, signal) }
-    posix_spawnattr_setsigdefault(&attributes, &signals)
-    var flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF
-    if newGroup {
-        posix_spawnattr_setpgroup(&attributes, 0)
-        flags |= POSIX_SPAWN_SETPGROUP
-    }
-    posix_spawnattr_setflags(&attributes, Int16(flags))
-    let arguments = command.map { strdup($0) } + [nil]
-    let variables = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
-    defer { for text in arguments + variables { free(text) } }
-    var process = pid_t()
-    let error = posix_spawnp(&process, command[0], &actions, &attributes, arguments, variables)
-    guard error == 0 else { throw CommandError("\(command[0]) cannot be started: \(String(cString: strerror(error)))") }
-    return process
 }
