@@ -14,13 +14,17 @@ final class CUDADevice: @unchecked Sendable {
     /// Bytes allocated through this device.
     private(set) var allocated = 0
 
-    init(index: Int) throws(CUDAError) {
-        driver = try CUDADriver.load()
+    /// - Parameter driver: nil for the machine's.
+    init(index: Int, driver: CUDADriver? = nil) throws(CUDAError) {
+        let driver = if let driver { driver } else { try CUDADriver.load() }
+        self.driver = driver
         info = try CUDADeviceInfo(driver, index)
         guard info.capability.major >= 8 else {
             throw .unsupported(device: info.name, reason: "compute capability 8.0 (Ampere) is the oldest")
         }
-        let code = try KernelCompiler.load(architecture: info.architecture, driverVersion: info.driverVersion)
+        let code =
+            driver.bringsKernels
+            ? [] : try KernelCompiler.load(architecture: info.architecture, driverVersion: info.driverVersion)
         var device: Int32 = 0
         try driver.check(driver.api.device_get(&device, Int32(index)), "cuDeviceGet")
         ordinal = device

@@ -3,23 +3,31 @@ import CCUDA
 /// The driver's functions, found once.
 ///
 /// `@unchecked Sendable`: a table of functions that the driver documents as thread-safe; immutable.
-final class CUDADriver: @unchecked Sendable {
+public final class CUDADriver: @unchecked Sendable {
     let api: mk_cuda_driver
+    /// Whether it has the kernels already, so that none are compiled.
+    let bringsKernels: Bool
     /// Major · 1000 + minor · 10 of the newest CUDA that the driver knows.
     let version: Int
 
     private static let shared = Result<CUDADriver, CUDAError> { () throws(CUDAError) in try CUDADriver() }
 
     /// The driver of this machine.
-    static func load() throws(CUDAError) -> CUDADriver { try shared.get() }
+    public static func load() throws(CUDAError) -> CUDADriver { try shared.get() }
 
-    private init() throws(CUDAError) {
+    private convenience init() throws(CUDAError) {
         var table = mk_cuda_driver()
         var message = [CChar](repeating: 0, count: 1024)
         guard mk_cuda_open(&table, &message, message.count) == 1 else {
             throw .noDriver(reason: text(message))
         }
+        try self.init(table, bringsKernels: false)
+    }
+
+    /// A driver in place of the machine's.
+    init(_ table: mk_cuda_driver, bringsKernels: Bool) throws(CUDAError) {
         api = table
+        self.bringsKernels = bringsKernels
         guard table.`init`(0) == 0 else { throw .noDriver(reason: "cuInit failed; is a GPU present?") }
         var version: Int32 = 0
         _ = table.driver_version(&version)
@@ -76,8 +84,9 @@ public struct CUDADeviceInfo: Sendable, Equatable {
     public static func == (a: Self, b: Self) -> Bool { a.summary == b.summary }
 
     /// All GPUs; throws `noDriver` where there is no driver.
-    public static func all() throws(CUDAError) -> [CUDADeviceInfo] {
-        let driver = try CUDADriver.load()
+    /// - Parameter driver: nil for the machine's.
+    public static func all(_ driver: CUDADriver? = nil) throws(CUDAError) -> [CUDADeviceInfo] {
+        let driver = if let driver { driver } else { try CUDADriver.load() }
         var devices: [CUDADeviceInfo] = []
         for index in 0..<driver.deviceCount { devices.append(try CUDADeviceInfo(driver, index)) }
         return devices

@@ -36,15 +36,17 @@ public struct CUDASelfTest {
     /// - Parameters:
     ///   - sessions: how many sessions run together in the batch tests.
     ///   - cases: names of the folder's cases to take; nil for all.
+    ///   - driver: nil for the machine's.
     ///   - report: sees each result as it comes.
     public static func run(
-        directory: String, device: Int = 0, sessions: Int = 9, cases: [String]? = nil,
+        directory: String, device: Int = 0, sessions: Int = 9, cases: [String]? = nil, driver: CUDADriver? = nil,
         report: @escaping (Result) -> Void = { _ in }
     ) throws -> [Result] {
         var test = CUDASelfTest(
             directory: directory, configuration: try Configuration.load(directory: directory), device: device,
             wanted: cases, report: report)
-        let stages = try CUDAStages(directory: directory, device: device, slots: max(16, sessions), precision: .exact)
+        let stages = try CUDAStages(
+            directory: directory, device: device, slots: max(16, sessions), precision: .exact, driver: driver)
         for name in try test.cases() {
             try test.talker(stages, name, persistent: false)
             try test.talker(stages, name, persistent: true)
@@ -55,7 +57,8 @@ public struct CUDASelfTest {
         try test.batches(stages, sessions: sessions)
         // Tensor cores cut sums off where the CPU rounds.
         try test.codec(stages, limit: 1e-4)
-        let half = try CUDAStages(directory: directory, device: device, slots: 4, precision: .half)
+        let half = try CUDAStages(
+            directory: directory, device: device, slots: 4, precision: .half, driver: driver)
         try test.codec(half, limit: 0.05)
         return test.results
     }

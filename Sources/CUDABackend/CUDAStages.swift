@@ -101,10 +101,12 @@ public final class CUDAStages: @unchecked Sendable {
     ///   - slots: sessions at a time.
     ///   - precision: of the codec decoder. Talker and predictor take bfloat16 weights as they are and activations of
     ///     16 significant bits.
+    ///   - driver: nil for the machine's.
     public convenience init(
-        directory: String, device index: Int = 0, slots: Int = 64, precision: CodecPrecision = .half
+        directory: String, device index: Int = 0, slots: Int = 64, precision: CodecPrecision = .half,
+        driver: CUDADriver? = nil
     ) throws {
-        let device = try CUDADevice(index: index)
+        let device = try CUDADevice(index: index, driver: driver)
         let configuration = try Configuration.load(directory: directory)
         let file = try SafetensorsFile(path: directory + "/model.safetensors")
         // What is kept beside weights, besides room to work.
