@@ -9,22 +9,27 @@ final class WorkerStream: CodeStream {
     private(set) var isWaitingForText = false
     private(set) var textTokens: Int?
     private(set) var warnings: [String]
+    /// All that was said of it, until its first frame.
+    fileprivate private(set) var opening: [WorkerMessage]
+    /// Whether it was begun in a second process.
+    fileprivate var isRepeated = false
     private unowned let generator: WorkerGenerator
 
-    fileprivate init(id: UInt64, warnings: [String], generator: WorkerGenerator) {
+    fileprivate init(id: UInt64, _ request: WorkerRequest, warnings: [String], generator: WorkerGenerator) {
         self.id = id
+        opening = [.begin(id, request)]
         self.warnings = warnings
         self.generator = generator
     }
 
-    func append(_ text: String) throws(ModelError) {
-        isWaitingForText = false
-        generator.tell(.append(id, text))
-    }
+    func append(_ text: String) throws(ModelError) { say(.append(id, text)) }
 
-    func completeText() throws(ModelError) {
+    func completeText() throws(ModelError) { say(.completeText(id)) }
+
+    private func say(_ message: WorkerMessage) {
         isWaitingForText = false
-        generator.tell(.completeText(id))
+        if frames == 0 { opening.append(message) }
+        generator.tell(message)
     }
 
     func truncate(frames count: Int, _ reason: FinishReason) {
@@ -50,6 +55,7 @@ final class WorkerStream: CodeStream {
             guard let frame = ring.take(groups) else { return false }
             codes += frame
             frames += 1
+            opening = []
         }
         isWaitingForText = step.isWaitingForText
         textTokens = step.textTokens
@@ -86,18 +92,26 @@ final class WorkerGenerator: CodeGenerator {
 
     func begin(_ request: SpeechRequest, _ prepared: PreparedRequest) -> any CodeStream {
         nextID += 1
-        let stream = WorkerStream(id: nextID, warnings: prepared.warningTexts, generator: self)
+        let stream = WorkerStream(
+            id: nextID, WorkerRequest(request), warnings: prepared.warningTexts, generator: self)
         if process == nil { start() }
-        let message = WorkerMessage.begin(nextID, WorkerRequest(request))
-        // A process that died while there was nothing to do is noticed here, and need not cost this utterance.
-        if !tell(message), process != nil { tell(message) }
-        if process == nil { stream.lose(failure) } else { streams[nextID] = stream }
+        begin([stream])
         return stream
+    }
+
+    /// Tells the process all that was said of streams without a frame.
+    private func begin(_ some: [WorkerStream]) {
+        for stream in some {
+            if process == nil { stream.lose(failure) } else { streams[stream.id] = stream }
+        }
+        for message in some.flatMap(\.opening) where !tell(message) { return }
     }
 
     func step(_ batch: [any CodeStream], times: inout StageTimes) -> [StepResult] {
         let batch = batch.compactMap { $0 as? WorkerStream }
-        guard let process, tell(.step(batch.map(\.id))) else { return batch.map { _ in .finished } }
+        // Those that begin again are where one is that has read a part of its prompt.
+        func lost() -> [StepResult] { batch.map { $0.finishReason == nil ? .prefilled : .finished } }
+        guard let process, tell(.step(batch.map(\.id))) else { return lost() }
         do throws(ChannelClosed) {
             if !isReady { try takeReadiness(process) }
             guard case .stepped(let steps, let stages) = try process.channel.receive(WorkerReply.self),
@@ -111,7 +125,7 @@ final class WorkerGenerator: CodeGenerator {
             return steps.map(\.result)
         } catch {
             lose()
-            return batch.map { _ in .finished }
+            return lost()
         }
     }
 
@@ -150,18 +164,30 @@ final class WorkerGenerator: CodeGenerator {
         }
     }
 
-    /// The process is gone, and all its utterances with it.
+    /// The process is gone, and all its utterances with it, but those without a frame: nobody has heard anything of them,
+    /// so they begin again in the next process, once.
     private func lose() {
         guard let process else { return }
         let end = process.reap()
         let why = failure.isEmpty ? end : failure
         self.process = nil
-        for stream in streams.values { stream.lose(why) }
-        streams = [:]
-        failure = why
         // One that never came to work would not the next time either; the next utterance tries again.
-        guard isReady else { return }
-        restarts += 1
+        let restarts = isReady
+        let begun = streams.values.sorted { $0.id < $1.id }
+        streams = [:]
+        var repeated: [WorkerStream] = []
+        for stream in begun {
+            if restarts, stream.frames == 0, !stream.isRepeated {
+                stream.isRepeated = true
+                repeated.append(stream)
+            } else {
+                stream.lose(why)
+            }
+        }
+        failure = why
+        guard restarts else { return }
+        self.restarts += 1
         start()
+        begin(repeated)
     }
 }
