@@ -36,6 +36,14 @@ extension Setting {
     public static let workerProcess = Setting(
         "worker-process", .toggle, standard: "0", aliases: [deep + "PROCESS"],
         "Code generation in a worker process of its own instead of a thread.")
+    /// Seconds for an answer of that process.
+    public static let workerTimeout = Setting(
+        "worker-timeout", .number(0...longest), standard: "30",
+        "Seconds for a step of the worker process, after which it is killed and started again; 0 sets no bound.")
+    /// Seconds for it to get ready.
+    public static let workerLoadTimeout = Setting(
+        "worker-load-timeout", .number(0...longest), standard: "600",
+        "Seconds for the worker process to load its weights; 0 sets no bound.")
     /// Codec frames of a packet.
     public static let packetTokens = Setting(
         "packet-tokens", .integer(1...1024), aliases: [deep + "PACKET_TOKENS"],
@@ -217,7 +225,8 @@ extension Setting {
 
     /// Every row, in the order of `martlet config`.
     public static let all = [
-        model, weights, threads, device, codegenDevice, codegenFP32, decoderFP32, workerProcess, packetTokens,
+        model, weights, threads, device, codegenDevice, codegenFP32, decoderFP32, workerProcess, workerTimeout,
+        workerLoadTimeout, packetTokens,
         leftContext, decodeMode, prefillPackets, syncMode, codegenBlocking, dummyDecoder, decodeEvery, policy, seedMode,
         seed, packetTrace, metrics, traceTiming, topK, topKStart, topKEnd, topKCount, codeDump, codeDumpDirectory,
         backendTrace, cudnnBenchmark, cudnnDeterministic, cudnnTF32, matmulTF32, graphTalker, graphPredictor,

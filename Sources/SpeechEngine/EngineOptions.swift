@@ -70,6 +70,11 @@ public struct EngineOptions: Sendable {
     /// Generates codes in a process of its own (`martlet worker`); if that dies its utterances end with `workerLost` and
     /// it is started again.
     public var workerProcess = false
+    /// Seconds for the worker process to answer, after which it is killed, as one that died is; nil waits for ever. An
+    /// answer is one step of at most `maxBatch` utterances.
+    public var workerTimeout: Double? = 30
+    /// The same until it is ready, which is how long its weights take to load.
+    public var workerLoadTimeout: Double? = 600
     /// The program to run as the worker process; nil is this one.
     public var workerExecutable: String?
 

@@ -27,6 +27,12 @@ struct SettingOptions: ParsableArguments {
     @Flag(name: .of(.workerProcess), inversion: .prefixedNo, help: .of(.workerProcess))
     var workerProcess: Bool?
 
+    @Option(name: .of(.workerTimeout), help: .of(.workerTimeout))
+    var workerTimeout: String?
+
+    @Option(name: .of(.workerLoadTimeout), help: .of(.workerLoadTimeout))
+    var workerLoadTimeout: String?
+
     @Option(name: .of(.packetTokens, "packet"), help: .of(.packetTokens))
     var packetTokens: String?
 
@@ -143,7 +149,8 @@ struct SettingOptions: ParsableArguments {
         func text(_ flag: Bool?) -> String? { flag.map { $0 ? "1" : "0" } }
         return [
             (.device, device), (.codegenDevice, codegenDevice), (.codegenFP32, text(codegenFP32)),
-            (.decoderFP32, text(decoderFP32)), (.workerProcess, text(workerProcess)), (.packetTokens, packetTokens),
+            (.decoderFP32, text(decoderFP32)), (.workerProcess, text(workerProcess)),
+            (.workerTimeout, workerTimeout), (.workerLoadTimeout, workerLoadTimeout), (.packetTokens, packetTokens),
             (.leftContext, leftContext), (.decodeMode, decodeMode), (.prefillPackets, prefillPackets),
             (.syncMode, syncMode), (.codegenBlocking, text(codegenBlocking)), (.dummyDecoder, dummyDecoder),
             (.decodeEvery, decodeEvery), (.policy, policy), (.seedMode, seedMode), (.seed, seed),

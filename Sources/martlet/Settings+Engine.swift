@@ -17,6 +17,9 @@ extension Settings {
         options.syncMode = text(.syncMode).flatMap { SyncMode(rawValue: $0) } ?? .sync
         options.prefillPackets = integer(.prefillPackets) ?? 1
         options.workerProcess = isOn(.workerProcess)
+        func limit(_ setting: Setting) -> Double? { number(setting).flatMap { $0 > 0 ? $0 : nil } }
+        options.workerTimeout = limit(.workerTimeout)
+        options.workerLoadTimeout = limit(.workerLoadTimeout)
         options.runaway = runawayLimits()
         if isOn(.starterCache) { options.starterCache = StarterCacheLimits() }
         if let seconds = number(.idleTimeout), seconds > 0 {

@@ -126,6 +126,60 @@ import Testing
         #expect(engine.statistics.workerRestarts == 2)
     }
 
+    /// A process that is stopped is there and says nothing.
+    @Test func whenItHangsItIsKilledAsIfItHadDied() async throws {
+        let model = try model()
+        let here = await SpokenResult(try SpeechEngine(model: model).speak(request(frames: 6)))
+        var options = options()
+        options.maxUnreadFrames = 2
+        options.workerTimeout = 5
+        let engine = SpeechEngine(model: model, options: options)
+        let stream = try engine.speak(request(frames: 2000), packets: .fixed(1))
+        var iterator = stream.makeAsyncIterator()
+        guard case .packet = await iterator.next() else {
+            Issue.record("no packet")
+            return
+        }
+        let hung = workers()
+        for pid in hung { kill(pid, SIGSTOP) }
+        let lost = await SpokenResult(stream)
+        #expect(lost.summary?.finishReason == .workerLost)
+        #expect(lost.summary?.warnings.contains { $0.contains("not answer within 5.0 s") } == true)
+        #expect(hung.count == 1 && hung.allSatisfy(isDead))
+
+        let next = await SpokenResult(try engine.speak(request(frames: 6)))
+        #expect(next.summary?.fingerprint == here.summary?.fingerprint)
+        #expect(engine.statistics.workerRestarts > 0)
+    }
+
+    @Test func oneThatNeverGetsReadyIsKilled() async throws {
+        let script = FileManager.default.temporaryDirectory.appending(path: "martlet-hangs-\(UUID()).sh")
+        try "#!/bin/sh\nexec sleep 3600\n".write(to: script, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(at: script) }
+        try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: script.path)
+        var options = options()
+        options.workerExecutable = script.path
+        options.workerLoadTimeout = 0.2
+        let engine = SpeechEngine(model: try model(), options: options)
+        for _ in 0..<2 {
+            let result = await SpokenResult(try engine.speak(request(frames: 3)))
+            #expect(result.summary?.finishReason == .workerLost)
+            #expect(result.summary?.warnings.last?.contains("not get ready within 0.2 s") == true)
+        }
+    }
+
+    /// Neither saying nor hearing holds anybody up for ever.
+    @Test func aChannelWithoutAnotherSideTimesOut() throws {
+        let (ours, theirs) = try #require(WorkerChannel.makePair())
+        defer { close(theirs) }
+        let channel = WorkerChannel(descriptor: ours)
+        #expect(throws: ChannelError.timedOut) { _ = try channel.receive(String.self, within: 0.05) }
+        // More than it holds.
+        #expect(throws: ChannelError.timedOut) {
+            try channel.send(String(repeating: "tea", count: 4 << 20), within: 0.05)
+        }
+    }
+
     private func isDead(_ pid: pid_t) -> Bool {
         let status = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ""
         return status.isEmpty || status.contains(") Z ")

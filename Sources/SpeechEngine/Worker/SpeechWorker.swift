@@ -10,7 +10,7 @@ public enum SpeechWorker {
     public static func run(ringCapacity: Int, load: () throws -> SpeechModel) -> Bool {
         guard let ring = CodesRing(file: WorkerProcess.ringDescriptor, capacity: ringCapacity) else { return false }
         let channel = WorkerChannel(descriptor: WorkerProcess.channelDescriptor)
-        do throws(ChannelClosed) {
+        do throws(ChannelError) {
             let model: SpeechModel
             do { model = try load() } catch {
                 try channel.send(WorkerReply.failed("\(error)"))
@@ -26,7 +26,7 @@ public enum SpeechWorker {
 
     private static func serve(
         _ model: SpeechModel, _ channel: borrowing WorkerChannel, _ ring: CodesRing
-    ) throws(ChannelClosed) {
+    ) throws(ChannelError) {
         let groups = model.configuration.talker.codeGroups
         var utterances: [UInt64: Utterance] = [:]
         while true {
@@ -39,11 +39,11 @@ public enum SpeechWorker {
                 case .forget(let id): utterances[id] = nil
                 case .step(let ids):
                     let batch = ids.compactMap { utterances[$0] }
-                    guard batch.count == ids.count else { throw ChannelClosed() }
+                    guard batch.count == ids.count else { throw ChannelError.closed }
                     var times = StageTimes()
                     let results = model.step(batch, times: &times)
                     for (utterance, result) in zip(batch, results) where result == .frame {
-                        guard ring.write(utterance.codes.suffix(groups)) else { throw ChannelClosed() }
+                        guard ring.write(utterance.codes.suffix(groups)) else { throw ChannelError.closed }
                     }
                     for (id, utterance) in zip(ids, batch) where utterance.finishReason != nil { utterances[id] = nil }
                     try channel.send(
@@ -56,7 +56,7 @@ public enum SpeechWorker {
                 }
             } catch {
                 // The engine has made the same calls with the same request: they do not fail here alone.
-                throw ChannelClosed()
+                throw ChannelError.closed
             }
         }
     }

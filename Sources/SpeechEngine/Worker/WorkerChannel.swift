@@ -11,8 +11,34 @@
     import Darwin
 #endif
 
-/// The other end of a channel is gone, or does not speak as it should.
-struct ChannelClosed: Error {}
+/// Why nothing more is said over a channel.
+enum ChannelError: Error {
+    /// The other end is gone, or does not speak as it should.
+    case closed
+    /// The other end is there, but took or said nothing in time.
+    case timedOut
+}
+
+/// Until when a channel's other end is waited for. A machine that sleeps does not use its time up.
+struct ChannelDeadline {
+    private let end: SuspendingClock.Instant?
+
+    /// - Parameter seconds: from now; nil waits for ever.
+    init(seconds: Double?) { end = seconds.map { SuspendingClock.now.advanced(by: .seconds($0)) } }
+
+    /// Waits until a descriptor has one of the events, or an end.
+    func wait(for events: Int32, of descriptor: Int32) throws(ChannelError) {
+        var state = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+        while true {
+            // A minute at a time, since poll counts milliseconds in 32 bits.
+            let rest = end.map { min(60, max(0, ($0 - .now) / .seconds(1))) } ?? -1
+            let ready = poll(&state, 1, rest < 0 ? -1 : Int32((1000 * rest).rounded(.up)))
+            if ready > 0 { return }
+            if ready < 0, errno != EINTR { throw .closed }
+            if let end, end <= .now { throw .timedOut }
+        }
+    }
+}
 
 /// One end of a socket that carries messages: four bytes of length, then JSON.
 struct WorkerChannel: ~Copyable {
@@ -51,21 +77,25 @@ struct WorkerChannel: ~Copyable {
     /// Says to both ends that nothing more comes.
     func hangUp() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
-    func send(_ message: some Encodable) throws(ChannelClosed) {
-        guard let body = try? JSONEncoder().encode(message) else { throw ChannelClosed() }
+    /// Says something.
+    /// - Parameter seconds: for the other end to make room; nil waits for ever.
+    func send(_ message: some Encodable, within seconds: Double? = nil) throws(ChannelError) {
+        guard let body = try? JSONEncoder().encode(message) else { throw .closed }
+        let deadline = ChannelDeadline(seconds: seconds)
         var bytes = withUnsafeBytes(of: UInt32(body.count).littleEndian) { Array($0) } + body
         #if canImport(Darwin)
-            let flags: Int32 = 0
+            let flags = Int32(MSG_DONTWAIT)
         #else
-            let flags = Int32(MSG_NOSIGNAL)
+            let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
         #endif
         var sent = 0
         while sent < bytes.count {
             let count = bytes.withUnsafeMutableBytes { rest in
                 rest.baseAddress.map { Self.send(descriptor, $0 + sent, rest.count - sent, flags) } ?? -1
             }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw ChannelClosed() }
+            if count < 0, errno == EAGAIN { try deadline.wait(for: Int32(POLLOUT), of: descriptor) }
+            if count < 0, errno == EAGAIN || errno == EINTR { continue }
+            guard count > 0 else { throw .closed }
             sent += count
         }
     }
@@ -81,22 +111,27 @@ struct WorkerChannel: ~Copyable {
     }
 
     /// Waits for the next message.
-    func receive<Message: Decodable>(_ type: Message.Type) throws(ChannelClosed) -> Message {
-        let length = try read(4).reversed().reduce(0) { $0 << 8 | Int($1) }
-        guard length <= Self.messageLimit else { throw ChannelClosed() }
-        let body = try read(length)
-        do { return try JSONDecoder().decode(type, from: Data(body)) } catch { throw ChannelClosed() }
+    /// - Parameter seconds: for all of it; nil waits for ever.
+    func receive<Message: Decodable>(
+        _ type: Message.Type, within seconds: Double? = nil
+    ) throws(ChannelError) -> Message {
+        let deadline = ChannelDeadline(seconds: seconds)
+        let length = try read(4, deadline).reversed().reduce(0) { $0 << 8 | Int($1) }
+        guard length <= Self.messageLimit else { throw .closed }
+        let body = try read(length, deadline)
+        do { return try JSONDecoder().decode(type, from: Data(body)) } catch { throw .closed }
     }
 
-    private func read(_ count: Int) throws(ChannelClosed) -> [UInt8] {
+    private func read(_ count: Int, _ deadline: ChannelDeadline) throws(ChannelError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
         var got = 0
         while got < count {
+            try deadline.wait(for: Int32(POLLIN), of: descriptor)
             let read = bytes.withUnsafeMutableBytes { rest in
                 rest.baseAddress.map { recv(descriptor, $0 + got, rest.count - got, 0) } ?? -1
             }
             if read < 0, errno == EINTR { continue }
-            guard read > 0 else { throw ChannelClosed() }
+            guard read > 0 else { throw .closed }
             got += read
         }
         return bytes

@@ -75,6 +75,8 @@ final class WorkerStream: CodeStream {
 final class WorkerGenerator: CodeGenerator {
     private let program: WorkerProgram
     private let groups: Int
+    /// Seconds for an answer once the process is ready, and until it is.
+    private let answerLimit: Double?, loadLimit: Double?
     private var process: WorkerProcess?
     /// Whether the process has said that it is ready.
     private var isReady = false
@@ -87,6 +89,8 @@ final class WorkerGenerator: CodeGenerator {
     init(_ model: SpeechModel, options: EngineOptions) {
         program = WorkerProgram(model, executable: options.workerExecutable, maxBatch: options.maxBatch)
         groups = model.configuration.talker.codeGroups
+        answerLimit = options.workerTimeout
+        loadLimit = options.workerLoadTimeout
         start()
     }
 
@@ -112,41 +116,40 @@ final class WorkerGenerator: CodeGenerator {
         // Those that begin again are where one is that has read a part of its prompt.
         func lost() -> [StepResult] { batch.map { $0.finishReason == nil ? .prefilled : .finished } }
         guard let process, tell(.step(batch.map(\.id))) else { return lost() }
-        do throws(ChannelClosed) {
+        do throws(ChannelError) {
             if !isReady { try takeReadiness(process) }
-            guard case .stepped(let steps, let stages) = try process.channel.receive(WorkerReply.self),
-                steps.count == batch.count
-            else { throw ChannelClosed() }
+            let reply = try process.channel.receive(WorkerReply.self, within: answerLimit)
+            guard case .stepped(let steps, let stages) = reply, steps.count == batch.count else { throw .closed }
             for (stream, step) in zip(batch, steps) {
-                guard stream.take(step, groups: groups, from: process.ring) else { throw ChannelClosed() }
+                guard stream.take(step, groups: groups, from: process.ring) else { throw .closed }
                 if stream.finishReason != nil { streams[stream.id] = nil }
             }
             times += stages
             return steps.map(\.result)
         } catch {
-            lose()
+            lose(error)
             return lost()
         }
     }
 
-    private func takeReadiness(_ process: WorkerProcess) throws(ChannelClosed) {
-        switch try process.channel.receive(WorkerReply.self) {
+    private func takeReadiness(_ process: WorkerProcess) throws(ChannelError) {
+        switch try process.channel.receive(WorkerReply.self, within: loadLimit) {
         case .ready: isReady = true
         case .failed(let why): failure = why
         case .stepped: break
         }
-        if !isReady { throw ChannelClosed() }
+        if !isReady { throw .closed }
     }
 
     /// Sends a message; false if the process is gone.
     @discardableResult
     fileprivate func tell(_ message: WorkerMessage) -> Bool {
         guard let process else { return false }
-        do throws(ChannelClosed) {
-            try process.channel.send(message)
+        do throws(ChannelError) {
+            try process.channel.send(message, within: isReady ? answerLimit : loadLimit)
             return true
         } catch {
-            lose()
+            lose(error)
             return false
         }
     }
@@ -166,9 +169,12 @@ final class WorkerGenerator: CodeGenerator {
 
     /// The process is gone, and all its utterances with it, but those without a frame: nobody has heard anything of them,
     /// so they begin again in the next process, once.
-    private func lose() {
+    private func lose(_ error: ChannelError) {
         guard let process else { return }
-        let end = process.reap()
+        if error == .timedOut, let limit = isReady ? answerLimit : loadLimit {
+            failure = "it did \(isReady ? "not answer" : "not get ready") within \(limit) s and was killed"
+        }
+        let end = process.reap(killing: error == .timedOut)
         let why = failure.isEmpty ? end : failure
         self.process = nil
         // One that never came to work would not the next time either; the next utterance tries again.

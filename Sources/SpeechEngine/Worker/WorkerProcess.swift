@@ -73,14 +73,15 @@ final class WorkerProcess {
     /// Closes the channel, which ends the process, and waits for that.
     deinit { _ = reap() }
 
-    /// Waits for the process to end, a few seconds at most, then ends it.
+    /// Waits for the process to end, a few seconds at most, then kills it.
+    /// - Parameter killing: without waiting, since it hangs.
     /// - Returns: how it ended.
-    func reap() -> String {
+    func reap(killing: Bool = false) -> String {
         guard !isReaped else { return "" }
         isReaped = true
         channel.hangUp()
         var status: Int32 = 0
-        for _ in 0..<300 {
+        for _ in 0..<(killing ? 0 : 300) {
             let result = waitpid(identifier, &status, WNOHANG)
             if result == identifier || (result < 0 && errno != EINTR) { return Self.describe(status) }
             usleep(10_000)
