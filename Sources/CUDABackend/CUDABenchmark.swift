@@ -67,7 +67,9 @@ public struct CUDABenchmark {
         }
         func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
         /// Milliseconds on the device, and how long the host took to issue it.
-        func timed(_ repetitions: Int, _ body: () throws(CUDAError) -> Void) throws -> (Double, issue: String) {
+        func timed(_ repetitions: Int, on device: CUDADevice, _ body: () throws(CUDAError) -> Void) throws -> (
+            Double, issue: String
+        ) {
             _ = try device.time(repetitions: 2, body)
             var host: [Double] = []
             let times = try device.time(repetitions: repetitions) { () throws(CUDAError) in
@@ -85,12 +87,12 @@ public struct CUDABenchmark {
         for persistent in [true, false] {
             stages.usesPersistentKernels = persistent
             let kind = persistent ? "" : ", one kernel an operation"
-            let talker = try timed(15) { () throws(CUDAError) in try stages.step([entry(slot, 1)]) }
+            let talker = try timed(15, on: device) { () throws(CUDAError) in try stages.step([entry(slot, 1)]) }
             report(
                 Result(
                     name: "talker step" + kind, milliseconds: talker.0, bytes: stages.talkerPlan?.weightBytes,
                     ceiling: ceiling, note: talker.issue))
-            let frame = try timed(15) { () throws(CUDAError) in try stages.launchFrame([entry(slot, 1)]) }
+            let frame = try timed(15, on: device) { () throws(CUDAError) in try stages.launchFrame([entry(slot, 1)]) }
             report(
                 Result(
                     name: "predictor frame" + kind, milliseconds: frame.0, bytes: stages.predictorPlan?.weightBytes,
@@ -98,10 +100,11 @@ public struct CUDABenchmark {
         }
         stages.usesPersistentKernels = true
         let codes = try stages.frame([entry(slot, 1)])[0]
-        if let codec = stages.codec {
+        if let decoder = stages.decoder, let slot = try decoder.openSlot() {
+            let codec = decoder.codec
             for frames in [1, 4] {
                 let all = Array((0..<frames).map { _ in codes }.joined())
-                let time = try timed(15) { () throws(CUDAError) in
+                let time = try timed(15, on: codec.device) { () throws(CUDAError) in
                     _ = try codec.decode(slots: [slot], positions: [0], codes: all, frames: frames)
                 }
                 report(
@@ -109,20 +112,23 @@ public struct CUDABenchmark {
                         name: "decoder, packet of \(frames)", milliseconds: time.0, bytes: codec.weightBytes,
                         ceiling: ceiling, note: time.issue))
             }
+            decoder.closeSlot(slot)
         }
         stages.closeSlot(slot)
 
         // First audio.
         var first: [Double] = []
         for _ in 0..<8 {
-            guard let slot = try stages.openSlot() else { return }
+            guard let slot = try stages.openSlot(), let decoder = stages.decoder, let voice = try decoder.openSlot()
+            else { return }
             try device.wait()
             let start = ContinuousClock.now
             try stages.prefill(slot, prompt, isLast: true)
             let codes = try stages.frame([entry(slot, 0)])
-            _ = try stages.decode([(slot, codes[0])])
+            _ = try decoder.decode([(voice, codes[0])])
             first.append((ContinuousClock.now - start) / .milliseconds(1))
             stages.closeSlot(slot)
+            decoder.closeSlot(voice)
         }
         report(
             Result(
@@ -131,8 +137,13 @@ public struct CUDABenchmark {
 
         // Whole frames, wall clock.
         for batch in batches {
-            var slots: [Int] = []
-            for _ in 0..<batch { if let slot = try stages.openSlot() { slots.append(slot) } }
+            guard let decoder = stages.decoder else { return }
+            var (slots, voices): ([Int], [Int]) = ([], [])
+            for _ in 0..<batch {
+                guard let slot = try stages.openSlot(), let voice = try decoder.openSlot() else { break }
+                slots.append(slot)
+                voices.append(voice)
+            }
             for slot in slots { try stages.prefill(slot, prompt, isLast: true) }
             var times: [Double] = []
             var hash: UInt64 = 0xcbf2_9ce4_8422_2325
@@ -141,12 +152,13 @@ public struct CUDABenchmark {
                 let start = ContinuousClock.now
                 if frame > 0 { try stages.step(entries) }
                 let codes = try stages.frame(entries)
-                let pcm = try stages.decode(zip(slots, codes).map { ($0, $1) })
+                let pcm = try decoder.decode(zip(voices, codes).map { ($0, $1) })
                 times.append((ContinuousClock.now - start) / .milliseconds(1))
                 for code in codes[0] { hash = (hash ^ UInt64(UInt32(bitPattern: code))) &* 0x100_0000_01b3 }
                 for sample in pcm[0] { hash = (hash ^ UInt64(sample.bitPattern)) &* 0x100_0000_01b3 }
             }
             for slot in slots { stages.closeSlot(slot) }
+            for voice in voices { decoder.closeSlot(voice) }
             let time = median(Array(times.dropFirst(2)))
             let rate =
                 Double(batch * configuration.codec.samplesPerFrame) / Double(configuration.codec.sampleRate) / time

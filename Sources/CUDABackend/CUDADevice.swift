@@ -1,8 +1,9 @@
 import CCUDA
+import Synchronization
 
-/// One GPU with its context, kernels and stream. Everything is issued in order on the stream.
+/// One GPU with its context, kernels and a stream. Everything is issued in order on the stream.
 ///
-/// `@unchecked Sendable`: belongs to the one thread that drives the back end.
+/// `@unchecked Sendable`: belongs to the one thread that issues on its stream; one that shares its GPU may belong to another.
 final class CUDADevice: @unchecked Sendable {
     let driver: CUDADriver
     let info: CUDADeviceInfo
@@ -11,8 +12,17 @@ final class CUDADevice: @unchecked Sendable {
     let stream: mk_cu_stream?
     private var functions: [String: mk_cu_function] = [:]
     private let ordinal: Int32
-    /// Bytes allocated through this device.
-    private(set) var allocated = 0
+    /// Whose context and kernels these are, if they are not its own.
+    private let owner: CUDADevice?
+    private let memory: MemoryCount
+
+    /// Bytes of device memory in use by all who share a context.
+    private final class MemoryCount: Sendable {
+        let bytes = Atomic(0)
+    }
+
+    /// Bytes allocated on this GPU through this context.
+    var allocated: Int { memory.bytes.load(ordering: .relaxed) }
 
     /// - Parameter driver: nil for the machine's.
     init(index: Int, driver: CUDADriver? = nil) throws(CUDAError) {
@@ -28,6 +38,8 @@ final class CUDADevice: @unchecked Sendable {
         var device: Int32 = 0
         try driver.check(driver.api.device_get(&device, Int32(index)), "cuDeviceGet")
         ordinal = device
+        owner = nil
+        memory = MemoryCount()
         var context: mk_cu_context?
         try driver.check(driver.api.context_retain(&context, device), "cuDevicePrimaryCtxRetain")
         self.context = context
@@ -37,13 +49,27 @@ final class CUDADevice: @unchecked Sendable {
         let loaded = code.withUnsafeBytes { load?(&module, $0.baseAddress) ?? 500 }
         try driver.check(loaded, "cuModuleLoadData")
         self.module = module
+        stream = try Self.makeStream(driver)
+    }
+
+    /// The same GPU with a stream of its own, whose work runs beside the other's.
+    init(sharing other: CUDADevice) throws(CUDAError) {
+        (driver, info, context, module, ordinal) = (
+            other.driver, other.info, other.context, other.module, other.ordinal
+        )
+        (owner, memory) = (other, other.memory)
+        stream = try Self.makeStream(other.driver)
+    }
+
+    private static func makeStream(_ driver: CUDADriver) throws(CUDAError) -> mk_cu_stream? {
         var stream: mk_cu_stream?
         try driver.check(driver.api.stream_create(&stream, 1), "cuStreamCreate")
-        self.stream = stream
+        return stream
     }
 
     deinit {
         _ = driver.api.stream_destroy(stream)
+        guard owner == nil else { return }
         _ = driver.api.module_unload(module)
         _ = driver.api.context_release(ordinal)
     }
@@ -67,13 +93,13 @@ final class CUDADevice: @unchecked Sendable {
         let result = driver.api.allocate(&address, max(bytes, 256))
         if result == MK_CU_OUT_OF_MEMORY { throw .outOfMemory(needed: bytes, free: freeMemory, what: what) }
         try driver.check(result, "cuMemAlloc")
-        allocated += bytes
+        memory.bytes.add(bytes, ordering: .relaxed)
         return address
     }
 
     func release(_ address: UInt64, _ bytes: Int) {
         _ = driver.api.release(address)
-        allocated -= bytes
+        memory.bytes.subtract(bytes, ordering: .relaxed)
     }
 
     func fill(_ address: UInt64, _ bytes: Int, value: UInt8 = 0) throws(CUDAError) {

@@ -111,6 +111,12 @@ public struct CUDASelfTest {
         try body(slot)
     }
 
+    private func withDecoderSlot(_ decoder: CUDADecoder, _ body: (Int) throws -> Void) throws {
+        guard let slot = try decoder.openSlot() else { throw CUDAError.unsupportedModel("no slot is free") }
+        defer { decoder.closeSlot(slot) }
+        try body(slot)
+    }
+
     private mutating func talker(_ stages: CUDAStages, _ name: String, persistent: Bool) throws {
         let file = try golden("case_" + name)
         let prefill = try array(file, "prefill_embeds")
@@ -301,18 +307,19 @@ public struct CUDASelfTest {
     }
 
     private mutating func codec(_ stages: CUDAStages, limit: Double) throws {
-        guard let codec = stages.codec else { return }
+        guard let decoder = stages.decoder else { return }
+        let codec = decoder.codec
         let file = try golden("decoder")
         let codes = try file.integers("codes").values.map { Int32($0) }
         let expected = try array(file, "pcm")
         let kind = "codec \(codec.precision.rawValue)"
         func stream(_ packets: [Int]) throws -> [Float] {
             var pcm: [Float] = []
-            try withSlot(stages) { slot in
+            try withDecoderSlot(decoder) { slot in
                 var (at, turn) = (0, 0)
                 while at < codes.count / groups {
                     let count = min(packets[turn % packets.count], codes.count / groups - at)
-                    pcm += try stages.decode([(slot, Array(codes[(at * groups)..<((at + count) * groups)]))])[0]
+                    pcm += try decoder.decode([(slot, Array(codes[(at * groups)..<((at + count) * groups)]))])[0]
                     (at, turn) = (at + count, turn + 1)
                 }
             }
@@ -326,7 +333,7 @@ public struct CUDASelfTest {
         }
         // Three sessions together, out of step.
         var slots: [Int] = []
-        for _ in 0..<3 { if let slot = try stages.openSlot() { slots.append(slot) } }
+        for _ in 0..<3 { if let slot = try decoder.openSlot() { slots.append(slot) } }
         var pcm: [Int: [Float]] = [:]
         let total = codes.count / groups
         for turn in 0..<(total + 4) {
@@ -335,11 +342,11 @@ public struct CUDASelfTest {
                 guard (0..<total).contains(frame) else { return nil }
                 return (slots[i], Array(codes[(frame * groups)..<((frame + 1) * groups)]))
             }
-            for (packet, samples) in zip(packets, try stages.decode(packets)) {
+            for (packet, samples) in zip(packets, try decoder.decode(packets)) {
                 pcm[packet.slot, default: []] += samples
             }
         }
-        for slot in slots { stages.closeSlot(slot) }
+        for slot in slots { decoder.closeSlot(slot) }
         let wrong = slots.reduce(0) { $0 + zip(pcm[$1] ?? [], whole).filter { $0 != $1 }.count }
         note("\(kind): samples that differ among three sessions", Double(wrong), limit: 0)
 
@@ -347,7 +354,7 @@ public struct CUDASelfTest {
             let frames = 5
             var worst = (error: 0.0, stage: "none")
             let compare = difference
-            try withSlot(stages) { slot in
+            try withDecoderSlot(decoder) { slot in
                 _ = try codec.decode(
                     slots: [slot], positions: [0], codes: Array(codes[..<(frames * groups)]), frames: frames
                 ) { stage, values, channels in

@@ -2,11 +2,11 @@ import CCUDA
 import Qwen3TTS
 import Tensors
 
-/// A loaded model on one NVIDIA GPU: talker prefill and step, code predictor frame, codec packet, over any mix of
-/// sessions.
+/// A loaded model on one NVIDIA GPU: talker prefill and step and code predictor frame, over any mix of sessions, and its
+/// decoder.
 ///
-/// A session owns a slot: KV cache, decoder state, last codes, constraints on code 0. What a call gives for a session
-/// depends on that session alone. Calls are synchronous where they return values of the device.
+/// A session owns a slot: KV cache, last codes, constraints on code 0. What a call gives for a session depends on that
+/// session alone. Calls are synchronous where they return values of the device.
 ///
 /// `@unchecked Sendable`: belongs to the one thread that drives it; call `use()` there first.
 public final class CUDAStages: @unchecked Sendable {
@@ -64,7 +64,8 @@ public final class CUDAStages: @unchecked Sendable {
     let device: CUDADevice
     let talker: DeviceStack
     let predictor: DeviceStack
-    let codec: DeviceCodec?
+    /// Codes to samples, beside everything else; nil if it runs elsewhere.
+    public let decoder: CUDADecoder?
     private let head: PackedLayer
     private let projection: PackedLayer?
     private let heads: [PackedLayer]
@@ -80,7 +81,6 @@ public final class CUDAStages: @unchecked Sendable {
     private let predictorSlots: Int
     /// Talker positions of each slot.
     private(set) var lengths: [Int]
-    private var decodedFrames: [Int]
     private var isOpen: [Bool]
     private let barrier: DeviceBuffer
     let talkerPlan, predictorPlan: StepPlan?
@@ -141,8 +141,10 @@ public final class CUDAStages: @unchecked Sendable {
             device: device, configuration: configuration, slots: slots,
             talker: try DeviceStack(loader, prefix: "talker.model.", shape: c.shape),
             predictor: try DeviceStack(loader, prefix: p + "model.", shape: predictorShape),
-            codec: try DeviceCodec(
-                device, file: codecFile, configuration: configuration.codec, slots: slots, precision: precision),
+            decoder: try CUDADecoder(
+                DeviceCodec(
+                    CUDADevice(sharing: device), file: codecFile, configuration: configuration.codec, slots: slots,
+                    precision: precision), groups: c.codeGroups, slots: slots),
             head: try loader.linear([("talker.codec_head.weight", c.vocabularySize)], inputs: c.shape.hidden),
             projection: projection,
             heads: try (0..<groupCount).map {
@@ -162,7 +164,7 @@ public final class CUDAStages: @unchecked Sendable {
 
     init(
         device: CUDADevice, configuration: Configuration, slots: Int, talker: DeviceStack, predictor: DeviceStack,
-        codec: DeviceCodec?, head: PackedLayer, projection: PackedLayer?, heads: [PackedLayer],
+        decoder: CUDADecoder?, head: PackedLayer, projection: PackedLayer?, heads: [PackedLayer],
         codecTable: DeviceBuffer, groupTables: DeviceBuffer, text: TextRows?
     ) throws {
         self.device = device
@@ -170,7 +172,7 @@ public final class CUDAStages: @unchecked Sendable {
         self.slots = slots
         self.talker = talker
         self.predictor = predictor
-        self.codec = codec
+        self.decoder = decoder
         self.head = head
         self.projection = projection
         self.heads = heads
@@ -190,7 +192,6 @@ public final class CUDAStages: @unchecked Sendable {
         pageTable = try DeviceBuffer(device, bytes: slots * pageStride * 8, "page table")
         pages = Array(repeating: [], count: slots)
         lengths = Array(repeating: 0, count: slots)
-        decodedFrames = lengths
         isOpen = Array(repeating: false, count: slots)
         barrier = try DeviceBuffer(device, bytes: 256, "barrier")
         guard c.codeGroups <= Int(MK_PAGE) else {
@@ -221,9 +222,7 @@ public final class CUDAStages: @unchecked Sendable {
         guard let slot = isOpen.firstIndex(of: false) else { return nil }
         isOpen[slot] = true
         lengths[slot] = 0
-        decodedFrames[slot] = 0
         try device.fill(seen.address + UInt64(slot * vocabulary), vocabulary)
-        try codec?.reset(slot)
         return slot
     }
 
@@ -573,40 +572,6 @@ public final class CUDAStages: @unchecked Sendable {
         let address = try sessionWork.reserve(device, max(slots, 1) * MemoryLayout<mk_session>.stride)
         try device.copyIn(address, sessions)
         return address
-    }
-
-    // MARK: Codec
-
-    /// Decodes frames of sessions, each following those decoded before, and advances their decoder states.
-    /// - Parameter packets: slot and codes [frames][groups].
-    /// - Returns: samples of each packet.
-    public func decode(_ packets: [(slot: Int, codes: [Int32])]) throws(CUDAError) -> [[Float]] {
-        guard let codec else { throw .unsupportedModel("this model was made without a codec") }
-        var results = packets.map { _ in [Float]() }
-        var done = packets.map { _ in 0 }
-        while true {
-            let open = packets.indices.filter { done[$0] * groups < packets[$0].codes.count }
-            guard let first = open.first else { return results }
-            // A pass takes equally many frames of each session.
-            let members = Array(open.prefix(DeviceCodec.framesPerPass))
-            let shortest =
-                members.map { packets[$0].codes.count / groups - done[$0] }.min() ?? packets[first].codes.count
-            let frames = max(
-                1, min(shortest, DeviceCodec.framesPerPacket, DeviceCodec.framesPerPass / members.count))
-            let codes = members.flatMap {
-                packets[$0].codes[(done[$0] * groups)..<((done[$0] + frames) * groups)]
-            }
-            let pcm = try codec.decode(
-                slots: members.map { packets[$0].slot }, positions: members.map { decodedFrames[packets[$0].slot] },
-                codes: codes, frames: frames)
-            let samples = frames * codec.samplesPerFrame
-            let all = try device.floats(pcm, members.count * samples)
-            for (place, member) in members.enumerated() {
-                results[member] += all[(place * samples)..<((place + 1) * samples)]
-                done[member] += frames
-                decodedFrames[packets[member].slot] += frames
-            }
-        }
     }
 
     // MARK: For tests

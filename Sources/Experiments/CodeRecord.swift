@@ -92,7 +92,7 @@ public struct CodeRecord: Sendable {
         tag: String, _ codes: [Int32], _ summary: SpeechSummary, of model: SpeechModel, identity: String?,
         text: ExperimentText, voice: String?, packet: Int, switches: [String: String]
     ) {
-        let (stages, groups) = (summary.stages, model.decoder.codeGroups)
+        let (stages, groups) = (summary.stages, model.codeGroups)
         var times = [
             "total": 1000 * summary.elapsed, "talker": 1000 * stages.talker,
             "predictor": 1000 * stages.codePredictor, "decode": 1000 * stages.decoder,

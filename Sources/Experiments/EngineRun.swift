@@ -43,7 +43,7 @@ public struct EngineRun: Sendable {
                 arrivals.append((ContinuousClock.now - start) / .seconds(1))
             case .end(let summary):
                 return EngineRun(
-                    codes: codes, groups: engine.model.decoder.codeGroups, samples: samples, packets: packets,
+                    codes: codes, groups: engine.model.codeGroups, samples: samples, packets: packets,
                     sampleCounts: sampleCounts, times: times, arrivals: arrivals, summary: summary)
             }
         }

@@ -135,8 +135,8 @@ func attach(
     _ drift: InjectedDrift?, _ recorder: TopChoicesRecorder?, to request: inout SpeechRequest, of model: SpeechModel
 ) throws(ExperimentError) {
     guard drift != nil || recorder != nil else { return }
-    if let drift, drift.codebook >= model.decoder.codeGroups {
-        throw .badSetting("there is no codebook \(drift.codebook): the model has 0 to \(model.decoder.codeGroups - 1)")
+    if let drift, drift.codebook >= model.codeGroups {
+        throw .badSetting("there is no codebook \(drift.codebook): the model has 0 to \(model.codeGroups - 1)")
     }
     let speakable = model.configuration.talker.speakableCodes
     let end = Int(model.configuration.talker.control.eos)

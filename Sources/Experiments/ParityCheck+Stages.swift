@@ -48,7 +48,7 @@ extension ParityCheck {
         report.compare("\(name): talker logits", foundLogits, logits, relativeTolerance: 2e-5)
 
         let expected = try golden.floats("predictor_logits")
-        let groups = model.decoder.codeGroups
+        let groups = model.codeGroups
         let frames = expected.count / ((groups - 1) * model.configuration.codePredictor.vocabularySize)
         let found = probe.codePredictor(
             hidden: Array(hidden.prefix(frames * width)), codes: Array(codes.prefix(frames * groups)))

@@ -73,7 +73,7 @@ public struct ParityCheck {
     private mutating func compareCodes(
         _ name: String, _ utterance: Utterance, _ golden: GoldenFile, tag: String
     ) throws(ExperimentError) -> Bool {
-        let groups = model.decoder.codeGroups
+        let groups = model.codeGroups
         let expected = try golden.integers("codes_\(tag)")
         let sampled = try golden.integers("sampled_code0_\(tag)")
         let eos = model.configuration.talker.control.eos
@@ -106,7 +106,7 @@ public struct ParityCheck {
         guard goldens.has("decoder"), let settings = goldens.contents.decoder else { return }
         let golden = try goldens.file("decoder")
         let codes = try golden.integers("codes")
-        let groups = model.decoder.codeGroups
+        let groups = model.codeGroups
         var errors = ParityReport()
         // The last SnakeBeta multiplies what rounding has left by up to 5: on the released sizes the reference's own
         // float32 is 1e-3 away from its float64 there, at values up to 11. The convolution behind it evens that out.

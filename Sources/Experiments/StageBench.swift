@@ -156,7 +156,7 @@ public enum StageBench {
                 whole.append(seconds)
             }
             if utterance.frames - decoded == options.packet {
-                let codes = Array(utterance.codes.suffix(options.packet * model.decoder.codeGroups))
+                let codes = Array(utterance.codes.suffix(options.packet * model.codeGroups))
                 let seconds = time { _ = model.decode([.init(voice, codes: codes)]) }
                 decoded = utterance.frames
                 if made > options.warmUp { decoder.append(seconds / Double(options.packet)) }
@@ -245,7 +245,7 @@ struct StageCosts {
     init(_ model: SpeechModel, packet: Int) throws(ExperimentError) {
         let file = try StageBench.mainWeights(model)
         talker = .talker(file, format: model.weightFormat)
-        codePredictor = .codePredictor(file, format: model.weightFormat, groups: model.decoder.codeGroups)
+        codePredictor = .codePredictor(file, format: model.weightFormat, groups: model.codeGroups)
         do {
             let codec = try SafetensorsFile(path: model.directory + "/speech_tokenizer/model.safetensors")
             decoder = .decoder(codec, model.configuration.codec.decoder, frames: packet)

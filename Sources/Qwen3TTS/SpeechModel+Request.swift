@@ -91,26 +91,19 @@ extension SpeechModel {
     public static let textLimit = 1 << 20
 
     /// A new utterance. Belongs, like every step of it, to the thread that generates.
-    public func makeUtterance(_ prepared: PreparedRequest) -> Utterance { Utterance(prepared, model: self) }
+    public func makeUtterance(_ prepared: PreparedRequest) -> Utterance {
+        Utterance(prepared, configuration: configuration)
+    }
 
     /// Assembles and embeds the prompt of an utterance, once enough of its text is known.
     func begin(_ utterance: Utterance) {
-        guard let prepared = utterance.opening, prepared.canBegin else { return }
-        utterance.opening = nil
-        guard let prompt = try? prepared.prompt(configuration) else {
-            // `prepare` has assembled the same prompt.
-            utterance.finish(.cancelled)
-            return
-        }
-        let buffer = FloatBuffer(count: prompt.rows.count * configuration.talker.shape.hidden)
-        embed(prompt.rows, clone: prepared.clone, into: buffer.pointer)
+        guard utterance.assemblePrompt(configuration) else { return }
+        let rows = utterance.promptRows
+        let buffer = FloatBuffer(count: rows.count * configuration.talker.shape.hidden)
+        embed(rows, clone: utterance.clone, into: buffer.pointer)
         utterance.prompt = buffer
-        utterance.promptRows = prompt.rows
-        utterance.promptDone = prefixes.copyPrefix(of: prompt.rows, clone: prepared.clone, into: utterance.cache)
+        utterance.promptDone = prefixes.copyPrefix(of: rows, clone: utterance.clone, into: utterance.cache)
         utterance.promptReused = utterance.promptDone
-        utterance.clone = prepared.clone
-        utterance.trailing = prompt.trailing
-        utterance.openText = prepared.openText
     }
 
     /// Sums text and codec parts of prompt rows into `out` [rows, hidden].
@@ -127,17 +120,19 @@ extension SpeechModel {
                 writeFrameEmbedding((clone?.codes ?? [])[(frame * groups)..<((frame + 1) * groups)], to: x)
             }
         }
-        textEmbedding.add(rows.map { textID($0.text) }, to: out)
+        textEmbedding.add(rows.map { configuration.textID($0.text) }, to: out)
     }
+}
 
+extension Configuration {
     /// The text id of a row's part, or nil for none.
-    func textID(_ part: PromptRow.TextPart) -> Int32? {
+    package func textID(_ part: PromptRow.TextPart) -> Int32? {
         switch part {
         case .none: nil
         case .token(let id): id
-        case .pad: configuration.textPad
-        case .bos: configuration.textBOS
-        case .eos: configuration.textEOS
+        case .pad: textPad
+        case .bos: textBOS
+        case .eos: textEOS
         }
     }
 }

@@ -41,7 +41,7 @@ package struct StageProbe {
     /// The code predictor's raw logits [frames, groups - 1, vocabulary] for given hidden states [frames, hidden] and
     /// codes [frames, groups].
     package func codePredictor(hidden: [Float], codes: [Int32]) -> [Float] {
-        let groups = model.decoder.codeGroups
+        let groups = model.codeGroups
         let frames = codes.count / groups
         let vocabulary = model.configuration.codePredictor.vocabularySize
         var logits = [Float](repeating: 0, count: frames * (groups - 1) * vocabulary)
@@ -66,10 +66,11 @@ package struct StageProbe {
     /// The talker's input [hidden] after frame `frame` of `codes` [frames, groups]: its embeddings and the text row that
     /// goes with it.
     package func input(after frame: Int, of codes: [Int32], utterance: Utterance) -> [Float] {
-        let groups = model.decoder.codeGroups
+        let groups = model.codeGroups
         let row = FloatBuffer(count: model.configuration.talker.shape.hidden)
         model.writeFrameEmbedding(codes[(frame * groups)..<((frame + 1) * groups)], to: row.pointer)
-        model.textEmbedding.add([utterance.trailing.part(frame).flatMap { model.textID($0) }], to: row.pointer)
+        model.textEmbedding.add(
+            [utterance.trailing.part(frame).flatMap { model.configuration.textID($0) }], to: row.pointer)
         return row.array
     }
 

@@ -106,14 +106,7 @@ extension SpeechModel {
             let token = utterance.sampler.choose(
                 scores, rule: utterance.rules.talker, frame: utterance.frames, codebook: 0)
             utterance.constraints.record(token)
-            if token == configuration.talker.control.eos {
-                utterance.finish(.stop)
-            } else if utterance.frames + 1 >= utterance.rules.maxNewTokens {
-                // The reference drops the last token that the limit allows.
-                utterance.finish(.length)
-            } else {
-                framing.append((index, token))
-            }
+            if utterance.goesOn(with: token, configuration) { framing.append((index, token)) }
         }
         if framing.isEmpty { return results }
 
@@ -132,9 +125,7 @@ extension SpeechModel {
             }
             for (slot, entry) in framing.enumerated() {
                 let utterance = batch[entry.index]
-                utterance.codes.append(entry.code0)
-                utterance.codes.append(contentsOf: others[slot])
-                utterance.frames += 1
+                utterance.append(frame: [entry.code0] + others[slot])
                 results[entry.index] = .frame
             }
         }
@@ -152,8 +143,7 @@ extension SpeechModel {
             return
         }
         writeFrameEmbedding(utterance.codes.suffix(configuration.talker.codeGroups), to: x)
-        textEmbedding.add([utterance.trailing.part(utterance.trailingDone).flatMap { textID($0) }], to: x)
-        utterance.trailingDone += 1
+        textEmbedding.add([utterance.takeTextRow(configuration)], to: x)
     }
 
     /// Σ of the embeddings of a frame's codes: code 0 by the talker's table, the others by the predictor's.

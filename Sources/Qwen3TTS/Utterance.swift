@@ -133,7 +133,7 @@ public final class Utterance: @unchecked Sendable {
     /// The seed of its random numbers.
     public let seed: UInt64
 
-    let rules: GenerationConfiguration
+    package let rules: GenerationConfiguration
     let sampler: Sampler
     let logitTap: LogitTap?
     var constraints: TalkerConstraints
@@ -141,34 +141,34 @@ public final class Utterance: @unchecked Sendable {
 
     /// What the prompt will be assembled from; nil once it is.
     var opening: PreparedRequest?
-    /// Prompt rows, their embeddings [rows, hidden], how many the talker has seen, and how many of those were copied.
-    var promptRows: [PromptRow] = []
+    /// Prompt rows, their embeddings [rows, hidden] on the CPU, how many the talker has seen, and how many of those were
+    /// copied.
+    package private(set) var promptRows: [PromptRow] = []
     var prompt = FloatBuffer(count: 0)
-    var promptDone = 0
+    package var promptDone = 0
     var promptReused = 0
     /// Whose voice is cloned.
-    var clone: ClonePrompt?
-    /// The talker's normed hidden state and raw logits at the last position.
+    package private(set) var clone: ClonePrompt?
+    /// The talker's normed hidden state and raw logits at the last position, on the CPU.
     let hidden: FloatBuffer
     let logits: FloatBuffer
 
     /// Text still to be added, one row per frame, and how many rows were.
-    var trailing = TrailingText([], isComplete: true)
-    var trailingDone = 0
+    private(set) var trailing = TrailingText([], isComplete: true)
+    private var trailingDone = 0
     /// Tokenises text that is still to come, once the prompt is assembled.
-    var openText: IncrementalTokenizer?
+    private var openText: IncrementalTokenizer?
     /// Most positions the talker has.
-    let maxPositions: Int
+    package let maxPositions: Int
     private var textTokenCount: Int
 
-    init(_ prepared: PreparedRequest, model: SpeechModel) {
-        let configuration = model.configuration
+    package init(_ prepared: PreparedRequest, configuration: Configuration) {
         rules = prepared.rules
         seed = prepared.seed
         sampler = Sampler(seed: seed)
         logitTap = prepared.logitTap
         constraints = TalkerConstraints(configuration.talker, repetitionPenalty: rules.repetitionPenalty)
-        cache = model.talker.makeCache()
+        cache = KVCache(shape: configuration.talker.shape)
         opening = prepared
         textTokenCount = prepared.text.body.count
         warnings = prepared.warningTexts
@@ -232,5 +232,51 @@ public final class Utterance: @unchecked Sendable {
     public var isWaitingForText: Bool {
         if let opening { return !opening.canBegin }
         return promptDone == promptRows.count && trailing.part(trailingDone) == nil
+    }
+
+    // MARK: For the stages
+
+    /// Assembles the prompt once enough of the text is known; true the one time that happens.
+    package func assemblePrompt(_ configuration: Configuration) -> Bool {
+        guard let prepared = opening, prepared.canBegin else { return false }
+        opening = nil
+        guard let assembled = try? prepared.prompt(configuration) else {
+            // `prepare` has assembled the same prompt.
+            finish(.cancelled)
+            return false
+        }
+        promptRows = assembled.rows
+        clone = prepared.clone
+        trailing = assembled.trailing
+        openText = prepared.openText
+        return true
+    }
+
+    /// Whether the talker has still to read rows of the prompt.
+    package var isReadingPrompt: Bool { promptDone < promptRows.count }
+
+    /// The id of the text row that goes with the talker's next input; nil where none is added.
+    package func takeTextRow(_ configuration: Configuration) -> Int32? {
+        defer { trailingDone += 1 }
+        return trailing.part(trailingDone).flatMap { configuration.textID($0) }
+    }
+
+    /// Whether `code0` begins a frame; otherwise it has ended the utterance.
+    package func goesOn(with code0: Int32, _ configuration: Configuration) -> Bool {
+        if code0 == configuration.talker.control.eos {
+            finish(.stop)
+        } else if frames + 1 >= rules.maxNewTokens {
+            // The reference drops the last token that the limit allows.
+            finish(.length)
+        } else {
+            return true
+        }
+        return false
+    }
+
+    /// The codes of the next frame, [code groups].
+    package func append(frame: [Int32]) {
+        codes += frame
+        frames += 1
     }
 }

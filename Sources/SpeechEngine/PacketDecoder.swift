@@ -43,7 +43,7 @@ final class PacketSender: @unchecked Sendable {
     init(_ arrival: Arrival, model: SpeechModel) {
         stream = arrival.stream
         submitted = arrival.submitted
-        groups = model.decoder.codeGroups
+        groups = model.codeGroups
         samplesPerFrame = model.samplesPerFrame
     }
 

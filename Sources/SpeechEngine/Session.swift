@@ -55,7 +55,7 @@ final class Session {
         guard var limits = options.runaway else { return nil }
         // Silence that was asked for says nothing about the model.
         if options.decoderStages != .all { limits.silentFrames = .max }
-        return RunawayDetector(limits, groups: model.decoder.codeGroups)
+        return RunawayDetector(limits, groups: model.codeGroups)
     }
 
     /// Whether the listener has heard nothing yet.
@@ -175,7 +175,7 @@ final class Session {
         times.generationStart = frameTimes.first?.start ?? 0
         times.generationEnd = frameTimes.prefix(frames.count).last?.end ?? 0
         frameTimes.removeFirst(min(frames.count, frameTimes.count))
-        let groups = model.decoder.codeGroups
+        let groups = model.codeGroups
         return DecodeItem(
             decoder: decoder, sender: sender, frames: frames,
             codes: Array(utterance.codes[(frames.lowerBound * groups)..<(frames.upperBound * groups)]),

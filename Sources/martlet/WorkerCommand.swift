@@ -34,7 +34,7 @@ struct WorkerCommand: ParsableCommand {
     func run() throws {
         let wasStarted = SpeechWorker.run(ringCapacity: ringCapacity) {
             let compute = Compute(instructionSet: InstructionSet(rawValue: instructionSet), threads: threads)
-            return try SpeechModel(directory: model, weights: weights, compute: compute, decodes: false)
+            return try SpeechModel(directory: model, weights: weights, compute: compute, stages: .generation)
         }
         guard wasStarted else {
             throw ValidationError("'martlet worker' is started by an engine, not by hand; see 'martlet serve'.")

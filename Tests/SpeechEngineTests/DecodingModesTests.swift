@@ -46,7 +46,7 @@ import Testing
 
     /// The samples of codes by the decoder alone, in one piece.
     private func decoded(_ model: SpeechModel, _ codes: [Int32]) -> [Float] {
-        let frames = codes.count / model.decoder.codeGroups
+        let frames = codes.count / model.codeGroups
         let pcm = FloatBuffer(count: frames * model.samplesPerFrame)
         model.decoder.decode([.init(state: model.decoder.makeState(), codes: codes, frames: frames, pcm: pcm.pointer)])
         return pcm.array
@@ -137,7 +137,7 @@ import Testing
         let model = try model()
         let golden = try Fixture.customVoice.golden("decoder.safetensors")
         let codes = try golden.integers("codes").values.map { Int32($0) }
-        let groups = model.decoder.codeGroups
+        let groups = model.codeGroups
         let prepared = try model.prepare(SpeechRequest(text: "tea"))
         let decoder = model.makeDecoder(prepared, mode: .windowed(leftContext: 4))
         var samples: [Float] = []
@@ -159,7 +159,7 @@ import Testing
             try SpeechEngine(model: model, options: options).speak(request, packets: .fixed(3)))
         #expect(windowed.summary?.fingerprint.codes == whole.summary?.fingerprint.codes)
         let expected = model.decoder.decodeWindowed(
-            whole.codes, frames: whole.codes.count / model.decoder.codeGroups, chunk: 3, leftContext: leftContext)
+            whole.codes, frames: whole.codes.count / model.codeGroups, chunk: 3, leftContext: leftContext)
         #expect(windowed.samples == expected)
         // With all that came before in the window, nothing is lost.
         #expect((windowed.samples == whole.samples) == (leftContext == 25))

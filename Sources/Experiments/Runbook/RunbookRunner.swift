@@ -36,7 +36,7 @@ public struct RunbookRunner: Sendable {
         let talker = model.configuration.talker
         let shape =
             "\(talker.shape.layers) talker layers of \(talker.shape.hidden), "
-            + "\(model.configuration.codePredictor.shape.layers) predictor layers, \(model.decoder.codeGroups) codes a frame"
+            + "\(model.configuration.codePredictor.shape.layers) predictor layers, \(model.codeGroups) codes a frame"
         return RunbookReport.Machine(
             model: model.directory.split(separator: "/").last.map(String.init) ?? model.directory,
             identity: try? model.identity, shape: shape, device: "cpu", processor: survey.processor,
@@ -64,9 +64,9 @@ public struct RunbookRunner: Sendable {
         let runs = count ?? procedure.runs
         guard runs >= 1 else { throw .badSetting("the count is \(runs), expected at least 1") }
         guard warmUp >= 0 else { throw .badSetting("the warm-up is \(warmUp), expected 0 or more") }
-        if let drift, drift.codebook >= model.decoder.codeGroups {
+        if let drift, drift.codebook >= model.codeGroups {
             throw .badSetting(
-                "there is no codebook \(drift.codebook): the model has 0 to \(model.decoder.codeGroups - 1)")
+                "there is no codebook \(drift.codebook): the model has 0 to \(model.codeGroups - 1)")
         }
         var series: [RunbookSeries] = []
         for id in textID.map({ [$0] }) ?? procedure.texts {

@@ -136,7 +136,7 @@ final class RunbookSeries {
 
     private func generate(_ tag: String, _ request: SpeechRequest) throws(ExperimentError) {
         let (run, codes) = try CodesOnlyRun.generate(model, request, packet: packet)
-        records.append(CodeRecord(tag: tag, codes: codes, groups: model.decoder.codeGroups))
+        records.append(CodeRecord(tag: tag, codes: codes, groups: model.codeGroups))
         frameTimes.append(run.frameMs.p50)
         runs.append(
             RunbookReport.Run(
@@ -144,7 +144,7 @@ final class RunbookSeries {
                 codeMs: run.totalMs, decodeFirstMs: nil,
                 realTimeFactor: run.totalMs / 1000 / (Double(max(run.frames, 1)) * model.secondsPerFrame),
                 frames: run.frames, hash: run.hash,
-                firstPacketHash: codesHash(codes.prefix(packet * model.decoder.codeGroups)), samplesHash: nil,
+                firstPacketHash: codesHash(codes.prefix(packet * model.codeGroups)), samplesHash: nil,
                 packets: []))
     }
 
