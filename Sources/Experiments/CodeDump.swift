@@ -54,9 +54,9 @@ public struct CodeDump: Sendable {
 
     /// Before an utterance: lets its likeliest codes be recorded.
     public func begin(_ request: inout SpeechRequest) -> Take {
-        let recorder = choices.map(TopChoicesRecorder.init)
-        // A recorder without a disturbance cannot be refused.
-        try? attach(nil, recorder, to: &request, of: model)
+        // A tap that only records cannot be refused.
+        let tap = try? logitTap(nil, choices, of: model)
+        request.logitTap = tap
         let (text, voice) = (ExperimentText(id: "", text: request.text), Self.label(request.voice))
         return { tag, codes, packetFrames, summary in
             var switches = self.switches
@@ -65,7 +65,7 @@ public struct CodeDump: Sendable {
                 tag: tag, codes, summary, of: model, identity: try? model.identity, text: text, voice: voice,
                 packet: packetFrames ?? 1, switches: switches)
             try record.write(to: folder)
-            if let recorder { try writeJSON(recorder.choices(tag: tag), to: "\(folder)/topk_\(tag).json") }
+            if let tap { try writeJSON(TopChoices(tag: tag, steps: tap.choices), to: "\(folder)/topk_\(tag).json") }
         }
     }
 

@@ -138,8 +138,8 @@ public struct CodeRuns: Sendable {
             let isDisturbed = drift != nil && index == driftRun ?? count - 1
             let tag = "\(tagPrefix)_\(index + 1)"
             var request = try model.experimentRequest(text, voice, sampling: sampling, rules: rules)
-            let recorder = choices.map(TopChoicesRecorder.init)
-            try attach(isDisturbed ? drift : nil, recorder, to: &request, of: model)
+            let tap = try logitTap(isDisturbed ? drift : nil, choices, of: model)
+            request.logitTap = tap
             let run = try await EngineRun.make(engine, request, packet: packet)
             if index < 0 { continue }
             var switches = self.switches(model)
@@ -150,7 +150,9 @@ public struct CodeRuns: Sendable {
             if let folder {
                 try record.write(to: folder)
                 written += 1
-                if let recorder { try writeJSON(recorder.choices(tag: tag), to: "\(folder)/topk_\(tag).json") }
+                if let tap, choices != nil {
+                    try writeJSON(TopChoices(tag: tag, steps: tap.choices), to: "\(folder)/topk_\(tag).json")
+                }
             }
             let stages = run.summary.stages
             let result = Run(

@@ -78,11 +78,6 @@ public struct SamplingOptions: Sendable, Equatable, Codable {
     }
 }
 
-/// Sees the raw logits of a code before it is chosen, and may change them: to log the best choices, or to see what a
-/// disturbance does. Called on the thread that drives the model; codebook 0 is the talker's.
-public typealias LogitTap =
-    @Sendable (_ frame: Int, _ codebook: Int, _ logits: UnsafeMutableBufferPointer<Float>) -> Void
-
 /// What to speak and how.
 public struct SpeechRequest: Sendable {
     /// Whose voice.
@@ -109,7 +104,7 @@ public struct SpeechRequest: Sendable {
     public var layout: TextLayout?
     /// How codes are chosen.
     public var sampling = SamplingOptions()
-    /// Sees every code's logits; nil costs nothing.
+    /// Sees every code's logits, of this one request; nil costs nothing.
     public var logitTap: LogitTap?
     /// Whether spellings of control tokens in the text steer the model.
     public var controlTokens = ControlTokens.plainText

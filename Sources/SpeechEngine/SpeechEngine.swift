@@ -12,7 +12,6 @@ public final class SpeechEngine: Sendable {
     public let model: SpeechModel
     /// One line for the log about each option that cannot hold, and what holds instead.
     public let notes: [String]
-    private let hasWorker: Bool
     private let inbox: Inbox
     private let starters: StarterCache?
     private let nextID = Atomic<UInt64>(1)
@@ -22,7 +21,6 @@ public final class SpeechEngine: Sendable {
         self.model = model
         let (options, notes) = options.resolved()
         self.notes = notes
-        hasWorker = options.workerProcess
         let inbox = Inbox(maxQueued: options.maxQueued)
         self.inbox = inbox
         starters = options.starterCache.map(StarterCache.init)
@@ -45,10 +43,6 @@ public final class SpeechEngine: Sendable {
         do throws(ModelError) {
             if case .fixed(let count) = packets, count < 1 {
                 throw .badInput("the packet size is \(count), expected at least 1 frame")
-            }
-            if hasWorker, request.logitTap != nil {
-                throw .badInput(
-                    "logits can be recorded or disturbed only where they are made: switch the worker process off")
             }
             try SpeechModel.checkText(request)
             guard let part = script.beginPart() else {

@@ -21,10 +21,11 @@ import Testing
         }
     }
 
-    @Test func driftMakesAcceptFail() async throws {
+    /// The second makes its logits in a worker process.
+    @Test(arguments: ["accept", "q33"]) func driftMakesItFail(procedure: String) async throws {
         let folder = try TemporaryFolder()
         let result = try await Martlet(
-            ["runbook", "accept", "--inject-drift", "1:4", "--out", folder.path] + Self.common)
+            ["runbook", procedure, "--inject-drift", "1:4", "--out", folder.path] + Self.common)
         let output = String(decoding: result.output, as: UTF8.self)
         #expect(result.status == 1)
         #expect(output.contains("hash_unique 2 of 2") && output.contains("drift from frame 1, codebook 4"), "\(output)")

@@ -1,4 +1,5 @@
 import Foundation
+import Qwen3TTS
 import Testing
 
 @testable import Experiments
@@ -90,12 +91,14 @@ import Testing
     }
 
     private func choices(_ steps: [[Float]]) -> TopChoices {
-        let recorder = TopChoicesRecorder(TopChoicesOptions())
-        for (frame, row) in steps.enumerated() {
-            var logits = row
-            logits.withUnsafeMutableBufferPointer { recorder.record(frame: frame, codebook: 0, $0) { $0 < 4 } }
-        }
-        return recorder.choices(tag: "t")
+        TopChoices(
+            tag: "t",
+            steps: steps.enumerated().map { frame, row in
+                var logits = row
+                return logits.withUnsafeMutableBufferPointer {
+                    CodeChoices(frame: frame, codebook: 0, best: 2, of: $0) { $0 < 4 }
+                }
+            })
     }
 
     @Test func theBestChoicesAreRecorded() {

@@ -57,7 +57,7 @@ import Testing
         #expect(try await !speak(engine, request("Well, now.", seed: 2)).isKept)
         #expect(try await !speak(engine, request("Well, now."), .fixed(1)).isKept)
         var tapped = request("Well, now.")
-        tapped.logitTap = { _, _, _ in }
+        tapped.logitTap = LogitTap(LogitTap.Order(engine.model.configuration.talker))
         #expect(try await !speak(engine, tapped).isKept)
     }
 

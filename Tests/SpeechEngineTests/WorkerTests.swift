@@ -209,11 +209,31 @@ import Testing
         }
     }
 
-    @Test func logitsCannotBeTappedThere() throws {
-        let engine = SpeechEngine(model: try model(), options: options())
-        var request = request(frames: 3)
-        request.logitTap = { _, _, _ in }
-        #expect { _ = try engine.speak(request) } throws: { "\($0)".contains("worker process") }
+    /// What is disturbed and recorded there is what would be here, to the bit.
+    @Test func logitsAreTappedThere() async throws {
+        let model = try model()
+        let there = SpeechEngine(model: model, options: options())
+        func choices(_ engine: SpeechEngine, _ drift: InjectedDrift?) async throws -> [CodeChoices] {
+            var order = LogitTap.Order(model.configuration.talker)
+            order.drift = drift
+            order.choices = TopChoicesOptions()
+            order.choices?.frames = 1...3
+            let tap = LogitTap(order)
+            var request = request(frames: 5)
+            request.logitTap = tap
+            #expect(await SpokenResult(try engine.speak(request)).summary?.frames == 5)
+            return tap.choices
+        }
+        let plain = try await choices(SpeechEngine(model: model), nil)
+        #expect(plain.map(\.frame) == (1...3).flatMap { [Int](repeating: $0, count: model.codeGroups) })
+        #expect(try await choices(there, nil) == plain)
+        for isTiny in [false, true] {
+            let drift = InjectedDrift(frame: 2, codebook: 5, isTiny: isTiny)
+            let disturbed = try await choices(there, drift)
+            #expect(try await choices(SpeechEngine(model: model), drift) == disturbed)
+            let first = zip(plain, disturbed).first { $0 != $1 }
+            #expect(first?.0.frame == 2 && first?.0.codebook == 5)
+        }
     }
 
     @Test func itEndsWithItsEngine() async throws {

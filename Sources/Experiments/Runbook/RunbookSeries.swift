@@ -48,8 +48,8 @@ final class RunbookSeries {
     /// Codec frames of a packet.
     var packet: Int { setup.packet }
 
-    /// Whether the last run is disturbed. Logits can be reached where they are made only.
-    private var isDisturbed: Bool { runner.drift != nil && arm.work != .replay && !setup.engine.workerProcess }
+    /// Whether the last run is disturbed; a replay makes no codes.
+    private var isDisturbed: Bool { runner.drift != nil && arm.work != .replay }
 
     /// Sets the switches on an engine of its own and warms up.
     private func prepare() async throws(ExperimentError) {
@@ -80,14 +80,14 @@ final class RunbookSeries {
     private func makeRun(_ index: Int, isLast: Bool, progress: (String) -> Void) async throws(ExperimentError) {
         let tag = "\(tagPrefix)_\(index + 1)"
         var request = try request()
-        let recorder = setup.choices.map(TopChoicesRecorder.init)
-        try attach(isLast && isDisturbed ? runner.drift : nil, recorder, to: &request, of: model)
+        let tap = try logitTap(isLast && isDisturbed ? runner.drift : nil, setup.choices, of: model)
+        request.logitTap = tap
         switch arm.work {
         case .speak: try await speak(tag, request)
         case .codesOnly: try generate(tag, request)
         case .replay: try replay(tag)
         }
-        if let recorder { compare(recorder.choices(tag: tag)) }
+        if let tap, setup.choices != nil { compare(TopChoices(tag: tag, steps: tap.choices)) }
         if let run = runs.last {
             let first = run.firstAudioMs.map { "\(fixed($0, 1)) ms" } ?? "-"
             progress("\(tag)  ttfa \(first)  \(run.frames) frames  \(run.hash.prefix(16))")

@@ -1,3 +1,5 @@
+import Qwen3TTS
+
 /// Judges the arms of a procedure by its criteria.
 struct RunbookVerdict {
     let procedure: RunbookProcedure
@@ -193,7 +195,7 @@ struct RunbookVerdict {
             return [
                 Finding(
                     outcome: .notJudged,
-                    reason: "injected \(drift.label) reaches no arm: logits are made in another process, or not at all")
+                    reason: "injected \(drift.label) reaches no arm: none of them makes logits")
             ]
         }
         if drift.isTiny {

@@ -29,14 +29,17 @@ public enum SpeechWorker {
     ) throws(ChannelError) {
         let groups = model.configuration.talker.codeGroups
         var utterances: [UInt64: Utterance] = [:]
+        var taps: [UInt64: LogitTap] = [:]
         while true {
             do {
                 switch try channel.receive(WorkerMessage.self) {
                 case .begin(let id, let request):
-                    utterances[id] = model.makeUtterance(try model.prepare(request.request))
+                    let request = request.request
+                    utterances[id] = model.makeUtterance(try model.prepare(request))
+                    taps[id] = request.logitTap
                 case .append(let id, let text): try utterances[id]?.append(text)
                 case .completeText(let id): try utterances[id]?.completeText()
-                case .forget(let id): utterances[id] = nil
+                case .forget(let id): (utterances[id], taps[id]) = (nil, nil)
                 case .step(let ids):
                     let batch = ids.compactMap { utterances[$0] }
                     guard batch.count == ids.count else { throw ChannelError.closed }
@@ -45,14 +48,17 @@ public enum SpeechWorker {
                     for (utterance, result) in zip(batch, results) where result == .frame {
                         guard ring.write(utterance.codes.suffix(groups)) else { throw ChannelError.closed }
                     }
-                    for (id, utterance) in zip(ids, batch) where utterance.finishReason != nil { utterances[id] = nil }
-                    try channel.send(
-                        WorkerReply.stepped(
-                            zip(batch, results).map { utterance, result in
-                                WorkerStep(
-                                    result: result, finishReason: utterance.finishReason,
-                                    isWaitingForText: utterance.isWaitingForText, textTokens: utterance.textTokens)
-                            }, times))
+                    let steps = ids.indices.map { index in
+                        let utterance = batch[index]
+                        return WorkerStep(
+                            result: results[index], finishReason: utterance.finishReason,
+                            isWaitingForText: utterance.isWaitingForText, textTokens: utterance.textTokens,
+                            choices: taps[ids[index]]?.takeChoices().map(WorkerChoices.init) ?? [])
+                    }
+                    for (id, utterance) in zip(ids, batch) where utterance.finishReason != nil {
+                        (utterances[id], taps[id]) = (nil, nil)
+                    }
+                    try channel.send(WorkerReply.stepped(steps, times))
                 }
             } catch {
                 // The engine has made the same calls with the same request: they do not fail here alone.

@@ -14,10 +14,12 @@ final class WorkerStream: CodeStream {
     /// Whether it was begun in a second process.
     fileprivate var isRepeated = false
     private unowned let generator: WorkerGenerator
+    private let tap: LogitTap?
 
-    fileprivate init(id: UInt64, _ request: WorkerRequest, warnings: [String], generator: WorkerGenerator) {
+    fileprivate init(id: UInt64, _ request: SpeechRequest, warnings: [String], generator: WorkerGenerator) {
         self.id = id
-        opening = [.begin(id, request)]
+        opening = [.begin(id, WorkerRequest(request))]
+        tap = request.logitTap
         self.warnings = warnings
         self.generator = generator
     }
@@ -60,6 +62,7 @@ final class WorkerStream: CodeStream {
         isWaitingForText = step.isWaitingForText
         textTokens = step.textTokens
         finishReason = step.finishReason
+        tap?.add(step.choices.map(\.choices))
         return true
     }
 
@@ -96,8 +99,7 @@ final class WorkerGenerator: CodeGenerator {
 
     func begin(_ request: SpeechRequest, _ prepared: PreparedRequest) -> any CodeStream {
         nextID += 1
-        let stream = WorkerStream(
-            id: nextID, WorkerRequest(request), warnings: prepared.warningTexts, generator: self)
+        let stream = WorkerStream(id: nextID, request, warnings: prepared.warningTexts, generator: self)
         if process == nil { start() }
         begin([stream])
         return stream

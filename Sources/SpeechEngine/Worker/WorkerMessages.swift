@@ -25,10 +25,29 @@ struct WorkerStep: Codable, Sendable {
     let finishReason: FinishReason?
     let isWaitingForText: Bool
     let textTokens: Int?
+    let choices: [WorkerChoices]
 }
 
-/// A request on its way to the worker process: everything of a ``SpeechRequest`` but the tap on its logits, which stays
-/// where it is.
+/// What was recorded of one code's logits.
+struct WorkerChoices: Codable, Sendable {
+    private let frame: Int, codebook: Int
+    private let ids: [Int]
+    /// As bits: nothing may round them on the way.
+    private let logits: [UInt32]
+
+    init(_ choices: CodeChoices) {
+        (frame, codebook, ids) = (choices.frame, choices.codebook, choices.ids)
+        logits = choices.logits.map(\.bitPattern)
+    }
+
+    var choices: CodeChoices {
+        CodeChoices(
+            frame: frame, codebook: codebook, ids: ids, logits: logits.map { Float(bitPattern: $0) })
+    }
+}
+
+/// A request on its way to the worker process. A tap on its logits works there, and what it records comes back step by
+/// step.
 struct WorkerRequest: Codable, Sendable {
     private enum Voice: Codable {
         case named(String)
@@ -53,6 +72,7 @@ struct WorkerRequest: Codable, Sendable {
     private let layout: TextLayout?
     private let sampling: SamplingOptions
     private let controlTokens: ControlTokens
+    private let tap: LogitTap.Order?
 
     init(_ request: SpeechRequest) {
         text = request.text
@@ -62,6 +82,7 @@ struct WorkerRequest: Codable, Sendable {
         layout = request.layout
         sampling = request.sampling
         controlTokens = request.controlTokens
+        tap = request.logitTap?.order
         voice =
             switch request.voice {
             case .named(let name): .named(name)
@@ -83,6 +104,7 @@ struct WorkerRequest: Codable, Sendable {
         request.layout = layout
         request.sampling = sampling
         request.controlTokens = controlTokens
+        request.logitTap = tap.map(LogitTap.init)
         switch voice {
         case .named(let name): request.voice = .named(name)
         case .standard: request.voice = .standard
