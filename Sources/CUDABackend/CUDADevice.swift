@@ -188,24 +188,46 @@ final class CUDADevice: @unchecked Sendable {
 
     /// Milliseconds of device time that `body` takes, repeated: one value a repetition.
     func time(repetitions: Int, _ body: () throws(CUDAError) -> Void) throws(CUDAError) -> [Double] {
-        var (start, end): (mk_cu_event?, mk_cu_event?) = (nil, nil)
-        try driver.check(driver.api.event_create(&start, 0), "cuEventCreate")
-        try driver.check(driver.api.event_create(&end, 0), "cuEventCreate")
-        defer {
-            _ = driver.api.event_destroy(start)
-            _ = driver.api.event_destroy(end)
-        }
+        let timer = try StreamTimer(self, marks: 2)
         var times: [Double] = []
         for _ in 0..<repetitions {
-            try driver.check(driver.api.event_record(start, stream), "cuEventRecord")
+            try timer.mark(0)
             try body()
-            try driver.check(driver.api.event_record(end, stream), "cuEventRecord")
-            try driver.check(driver.api.event_wait(end), "cuEventSynchronize")
-            var milliseconds: Float = 0
-            try driver.check(driver.api.event_elapsed(&milliseconds, start, end), "cuEventElapsedTime")
-            times.append(Double(milliseconds))
+            try timer.mark(1)
+            times.append(1e3 * (try timer.seconds(0, 1)))
         }
         return times
+    }
+}
+
+/// Marks on a stream, and the device's time between them.
+final class StreamTimer {
+    private let device: CUDADevice
+    private var events: [mk_cu_event?] = []
+
+    init(_ device: CUDADevice, marks: Int) throws(CUDAError) {
+        self.device = device
+        for _ in 0..<marks {
+            var event: mk_cu_event?
+            try device.driver.check(device.driver.api.event_create(&event, 0), "cuEventCreate")
+            events.append(event)
+        }
+    }
+
+    deinit { for event in events { _ = device.driver.api.event_destroy(event) } }
+
+    /// Puts a mark behind everything issued so far.
+    func mark(_ index: Int) throws(CUDAError) {
+        try device.driver.check(device.driver.api.event_record(events[index], device.stream), "cuEventRecord")
+    }
+
+    /// Seconds between two marks; waits until the stream has come to the second.
+    func seconds(_ start: Int, _ end: Int) throws(CUDAError) -> Double {
+        try device.driver.check(device.driver.api.event_wait(events[end]), "cuEventSynchronize")
+        var milliseconds: Float = 0
+        try device.driver.check(
+            device.driver.api.event_elapsed(&milliseconds, events[start], events[end]), "cuEventElapsedTime")
+        return Double(milliseconds) / 1e3
     }
 }
 

@@ -80,7 +80,7 @@ public final class CUDAStages: @unchecked Sendable {
     private let predictorTable: DeviceBuffer
     private let predictorSlots: Int
     /// Talker positions of each slot.
-    private(set) var lengths: [Int]
+    public private(set) var lengths: [Int]
     private var isOpen: [Bool]
     private let barrier: DeviceBuffer
     let talkerPlan, predictorPlan: StepPlan?
@@ -180,6 +180,7 @@ public final class CUDAStages: @unchecked Sendable {
         self.groupTables = groupTables
         self.text = text
         info = device.info
+        timer = try StreamTimer(device, marks: 3)
         let c = configuration.talker
         guard c.vocabularySize <= Int(MK_MAX_VOCABULARY) else {
             throw CUDAError.unsupportedModel("\(c.vocabularySize) codes; it takes \(MK_MAX_VOCABULARY)")
@@ -212,6 +213,16 @@ public final class CUDAStages: @unchecked Sendable {
     /// Makes the GPU's context current on the calling thread.
     public func use() throws(CUDAError) { try device.use() }
 
+    private let timer: StreamTimer
+
+    /// From here on the device's time counts for the talker, until the next frame begins.
+    public func startTimer() throws(CUDAError) { try timer.mark(0) }
+
+    /// Seconds of device time since `startTimer()` for the talker, and for the last frame.
+    public func times() throws(CUDAError) -> (talker: Double, codePredictor: Double) {
+        (try timer.seconds(0, 1), try timer.seconds(1, 2))
+    }
+
     /// Bytes of device memory that this back end holds.
     public var memoryBytes: Int { device.allocated }
 
@@ -231,6 +242,25 @@ public final class CUDAStages: @unchecked Sendable {
         isOpen[slot] = false
         sparePages += pages[slot]
         pages[slot] = []
+    }
+
+    /// Positions of one piece of a session's KV cache.
+    public static let positionsPerPage = Int(MK_PAGE)
+
+    /// Pages that can still be had, with room left to work in.
+    public var pagesLeft: Int {
+        sparePages.count + max(0, device.freeMemory - Self.workingRoom) / talker.pageBytes
+    }
+
+    private static let workingRoom = 256 << 20
+
+    /// Pages that a slot has.
+    public func pageCount(_ slot: Int) -> Int { pages[slot].count }
+
+    /// Sees to it that a slot's next rows find room in its KV cache.
+    /// - Throws: `outOfMemory` if the card has none left; nothing is lost then.
+    public func reserve(_ slot: Int, rows: Int) throws(CUDAError) {
+        try reservePages(slot, positions: lengths[slot] + rows)
     }
 
     private func reservePages(_ slot: Int, positions: Int) throws(CUDAError) {
@@ -428,7 +458,9 @@ public final class CUDAStages: @unchecked Sendable {
     /// - Returns: codes [batch][groups].
     public func frame(_ batch: [Entry], forced: [Int32]? = nil) throws(CUDAError) -> [[Int32]] {
         if batch.isEmpty { return [] }
+        try timer.mark(1)
         try launchFrame(batch, forced: forced)
+        try timer.mark(2)
         return try readCodes(batch)
     }
 

@@ -105,7 +105,7 @@ public struct CodeRecord: Sendable {
             "pcm_samples_total": Double(summary.trace.pcmSamplesTotal),
             "pcm_samples_max": Double(summary.trace.pcmSamplesMax),
         ]
-        let size = Int32(model.decoder.codebookSize)
+        let size = Int32(model.configuration.codec.decoder.codebookSize)
         self.init(
             tag: tag, codes: codes, groups: groups,
             meta: Meta(

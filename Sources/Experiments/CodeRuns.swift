@@ -231,36 +231,30 @@ public struct CodesOnlyRun: Sendable, Codable, Equatable {
     }
 
     /// Generates all codes of a request.
+    /// - Parameter options: where; the decoder is left out.
     public static func make(
-        _ model: SpeechModel, _ request: SpeechRequest, packet: Int
-    ) throws(ExperimentError) -> CodesOnlyRun {
-        try generate(model, request, packet: packet).run
+        _ model: SpeechModel, _ request: SpeechRequest, packet: Int, options: EngineOptions = EngineOptions()
+    ) async throws(ExperimentError) -> CodesOnlyRun {
+        try await generate(model, request, packet: packet, options: options).run
     }
 
     /// Generates all codes of a request and keeps them, [frames, groups].
     static func generate(
-        _ model: SpeechModel, _ request: SpeechRequest, packet: Int
-    ) throws(ExperimentError) -> (run: CodesOnlyRun, codes: [Int32]) {
-        let prepared: PreparedRequest
-        do { prepared = try model.prepare(request) } catch { throw .model(error) }
-        let start = ContinuousClock.now
-        let utterance = model.makeUtterance(prepared)
-        var times = StageTimes()
-        var (frameTimes, firstPacket): ([Double], Double?) = ([], nil)
-        while utterance.finishReason == nil {
-            let before = utterance.frames
-            let seconds = time { _ = model.step([utterance], times: &times) }
-            if before > 0, utterance.frames > before { frameTimes.append(1000 * seconds) }
-            if firstPacket == nil, utterance.frames >= packet {
-                firstPacket = (ContinuousClock.now - start) / .milliseconds(1)
-            }
-        }
-        let total = (ContinuousClock.now - start) / .milliseconds(1)
-        let run = CodesOnlyRun(
-            source: "in_process", firstPacketMs: firstPacket ?? total, totalMs: total, frames: utterance.frames,
-            frameMs: CodeRuns.Distribution(frameTimes), hash: codesHash(utterance.codes),
-            finishReason: utterance.finishReason?.rawValue ?? "")
-        return (run, utterance.codes)
+        _ model: SpeechModel, _ request: SpeechRequest, packet: Int, options: EngineOptions
+    ) async throws(ExperimentError) -> (run: CodesOnlyRun, codes: [Int32]) {
+        var options = options
+        (options.decoderStages, options.syncMode, options.runaway) = (.none, .sync, nil)
+        options.workerProcess = false
+        let run = try await EngineRun.make(SpeechEngine(model: model, options: options), request, packet: 1)
+        let summary = run.summary
+        let firstPacket = run.times.prefix(max(1, packet)).last?.generationEnd ?? summary.elapsed
+        let result = CodesOnlyRun(
+            source: "in_process", firstPacketMs: 1000 * firstPacket, totalMs: 1000 * summary.elapsed,
+            frames: run.frames,
+            frameMs: CodeRuns.Distribution(
+                run.times.dropFirst().map { 1000 * ($0.generationEnd - $0.generationStart) }),
+            hash: summary.fingerprint.codes, finishReason: summary.finishReason.rawValue)
+        return (result, run.codes)
     }
 }
 
@@ -310,52 +304,47 @@ public struct CodesReplay: Sendable, Codable, Equatable {
     public var isComplete: Bool { samplesTotal == samplesExpected && badLengthCalls == 0 }
 
     /// Decodes a record packet by packet.
+    /// - Parameter options: where, and how the decoder remembers.
     public static func make(
-        _ model: SpeechModel, _ record: CodeRecord, packet: Int, mode: Mode = .incremental, leftContext: Int = 25
+        _ model: SpeechModel, _ record: CodeRecord, packet: Int, options: EngineOptions = EngineOptions()
     ) throws(ExperimentError) -> (report: CodesReplay, samples: [Float]) {
-        let decoder = model.decoder
-        guard packet >= 1, leftContext >= 0 else { throw .badSetting("a packet has at least one frame") }
-        guard record.groups == decoder.codeGroups else {
+        guard packet >= 1 else { throw .badSetting("a packet has at least one frame") }
+        guard record.groups == model.codeGroups else {
             throw .badSetting(
-                "\(record.tag) has frames of \(record.groups) codes, the model's have \(decoder.codeGroups)")
+                "\(record.tag) has frames of \(record.groups) codes, the model's have \(model.codeGroups)")
         }
-        if let odd = record.codes.first(where: { $0 < 0 || $0 >= Int32(decoder.codebookSize) }) {
-            throw .badSetting("\(record.tag) has the code \(odd), the model has 0 to \(decoder.codebookSize - 1)")
+        let codebookSize = model.configuration.codec.decoder.codebookSize
+        if let odd = record.codes.first(where: { $0 < 0 || $0 >= Int32(codebookSize) }) {
+            throw .badSetting("\(record.tag) has the code \(odd), the model has 0 to \(codebookSize - 1)")
         }
-        let state = decoder.makeState()
+        func decode(_ codes: [Int32], _ player: CodesPlayer) throws(ExperimentError) -> [Float] {
+            do { return try player.decode(codes) } catch { throw .badSetting(error.description) }
+        }
+        let player = CodesPlayer(model, options: options)
         var (samples, times): ([Float], [Double]) = ([], [])
         var (bad, zero) = (0, 0)
         for start in stride(from: 0, to: record.frames, by: packet) {
             let end = min(start + packet, record.frames)
-            let context = mode == .windowed ? min(start, leftContext) : 0
-            let count = end - start + context
-            let codes = Array(record.codes[((start - context) * record.groups)..<(end * record.groups)])
-            let out = FloatBuffer(count: count * decoder.samplesPerFrame)
-            let seconds = time {
-                decoder.decode([
-                    .init(
-                        state: mode == .windowed ? decoder.makeState() : state, codes: codes, frames: count,
-                        pcm: out.pointer)
-                ])
-            }
-            let part = out.array.dropFirst(context * decoder.samplesPerFrame)
-            times.append(1000 * seconds)
-            if part.count != (end - start) * decoder.samplesPerFrame { bad += 1 }
+            let begin = ContinuousClock.now
+            let part = try decode(Array(record.codes[(start * record.groups)..<(end * record.groups)]), player)
+            times.append((ContinuousClock.now - begin) / .milliseconds(1))
+            if part.count != (end - start) * model.samplesPerFrame { bad += 1 }
             if part.allSatisfy({ $0 == 0 }) { zero += 1 }
             samples += part
         }
-        let whole = FloatBuffer(count: record.frames * decoder.samplesPerFrame)
-        decoder.decode([
-            .init(state: decoder.makeState(), codes: record.codes, frames: record.frames, pcm: whole.pointer)
-        ])
+        var wholeOptions = options
+        wholeOptions.decoding = .incremental
+        let whole = try decode(record.codes, CodesPlayer(model, options: wholeOptions))
+        var (mode, leftContext) = (Mode.incremental, 0)
+        if case .windowed(let frames) = options.decoding { (mode, leftContext) = (.windowed, frames) }
         var builder = FingerprintBuilder()
         builder.add(pcm: PCM16.bytes(samples))
         let report = CodesReplay(
-            tag: record.tag, packet: packet, leftContext: mode == .windowed ? leftContext : 0, mode: mode,
+            tag: record.tag, packet: packet, leftContext: leftContext, mode: mode,
             calls: times.count, samplesTotal: samples.count,
-            samplesExpected: record.frames * decoder.samplesPerFrame, badLengthCalls: bad, zeroCalls: zero,
+            samplesExpected: record.frames * model.samplesPerFrame, badLengthCalls: bad, zeroCalls: zero,
             decodeMs: CodeRuns.Distribution(times),
-            maxDifference: zip(samples, whole.array).reduce(0) { max($0, ($1.0 - $1.1).magnitude) },
+            maxDifference: zip(samples, whole).reduce(0) { max($0, ($1.0 - $1.1).magnitude) },
             samplesHash: builder.fingerprint.pcm)
         return (report, samples)
     }

@@ -15,11 +15,19 @@ public struct PreparedRequest: Sendable {
     var openText: IncrementalTokenizer?
     let warnings: [PromptWarning]
     let logitTap: LogitTap?
+    /// Rows of its prompt, as far as its text is known.
+    package let promptRows: Int
 
     /// Remarks on the request, such as an instruction that this model does not take.
     public var warningTexts: [String] { warnings.map(\.description) }
     /// Most frames that it can have.
     public var maxFrames: Int { rules.maxNewTokens - 1 }
+    /// Tokens of its text; nil while more may come.
+    package var textTokens: Int? { openText == nil ? text.body.count : nil }
+    /// For in-context cloning the codes of the recording, which the decoder hears before it speaks, [frames, code groups].
+    package var referenceCodes: [Int32] {
+        if case .inContext = voice { clone?.codes ?? [] } else { [] }
+    }
     /// Whether enough of the text is known to assemble the prompt; more text would not change it.
     var canBegin: Bool { text.isComplete || text.body.count >= Prompt.bodyTokensNeeded(voice: voice) }
 
@@ -72,7 +80,7 @@ extension SpeechModel {
         return PreparedRequest(
             seed: request.sampling.seed, rules: rules, voice: voice, clone: clone, language: request.language,
             instruction: instruction, layout: layout, text: text, openText: openText, warnings: trial.warnings,
-            logitTap: request.logitTap)
+            logitTap: request.logitTap, promptRows: trial.rows.count)
     }
 
     private func promptVoice(_ request: SpeechRequest) throws(ModelError) -> (PromptVoice, ClonePrompt?) {

@@ -14,6 +14,11 @@ public enum FinishReason: String, Sendable, Codable, CaseIterable {
     case timeout
     /// The worker process that generated its codes died.
     case workerLost = "worker_lost"
+    /// The GPU that it was made on failed, or had no memory left for it.
+    case deviceLost = "device_lost"
+
+    /// Whether it was the machine's fault, so that the same request may do better later.
+    public var isFault: Bool { self == .workerLost || self == .deviceLost }
 }
 
 /// How codes are chosen: the model's own rules unless the caller says otherwise.

@@ -47,9 +47,12 @@ public struct HalfDecodedPackets: Sendable {
 extension SpeechModel {
     /// The decoder's side of a new utterance.
     public func makeDecoder(_ prepared: PreparedRequest, mode: DecoderMode = .incremental) -> UtteranceDecoder {
-        var reference: [Int32] = []
-        if case .inContext = prepared.voice { reference = prepared.clone?.codes ?? [] }
-        return UtteranceDecoder(mode: mode, state: decoder.makeState(), reference: reference)
+        makeDecoder(reference: prepared.referenceCodes, mode: mode)
+    }
+
+    /// The decoder's side of an utterance that goes on from the codes of a recording, [frames, code groups].
+    package func makeDecoder(reference: [Int32], mode: DecoderMode) -> UtteranceDecoder {
+        UtteranceDecoder(mode: mode, state: decoder.makeState(), reference: reference)
     }
 
     /// Frames of a recording that one call runs through the decoder, so that utterances that are speaking do not stall.

@@ -33,8 +33,14 @@ protocol CodeGenerator: AnyObject {
     func begin(_ request: SpeechRequest, _ prepared: PreparedRequest) -> any CodeStream
     /// Advances utterances that `begin` gave by one frame, or by a part of their prompts.
     func step(_ batch: [any CodeStream], times: inout StageTimes) -> [StepResult]
+    /// Whether there is memory for all that an utterance may come to need. One that has been let in holds it to its end.
+    func makesRoom(for stream: any CodeStream) -> Bool
     /// How often it had to be started again.
     var restarts: Int { get }
+}
+
+extension CodeGenerator {
+    func makesRoom(for stream: any CodeStream) -> Bool { true }
 }
 
 /// The model itself, on the engine's thread.

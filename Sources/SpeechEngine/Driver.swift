@@ -8,6 +8,7 @@ struct Driver {
     private let options: EngineOptions
     private let inbox: Inbox
     private let generator: any CodeGenerator
+    private let samples: any SampleDecoder
     private let decoder: PacketDecoder
     private var active: [Session] = []
     private var waiting: [Session] = []
@@ -22,16 +23,18 @@ struct Driver {
         self.model = model
         self.options = options
         self.inbox = inbox
-        generator = options.workerProcess ? WorkerGenerator(model, options: options) : ModelGenerator(model)
-        decoder = PacketDecoder(
-            model: model, stages: options.decoderStages, mode: options.syncMode, whenDone: { inbox.wake() })
+        generator = options.makeGenerator(model)
+        samples = options.makeSampleDecoder(model)
+        decoder = PacketDecoder(samples, mode: options.syncMode, whenDone: { inbox.wake() })
     }
 
     /// Runs until the engine is gone.
     mutating func run() {
         var isIdle = true
         while let arrivals = inbox.take(sleeping: isIdle, hasSessions: !active.isEmpty || !waiting.isEmpty) {
-            waiting += arrivals.map { Session($0, model: model, options: options, generator: generator) }
+            waiting += arrivals.map {
+                Session($0, model: model, options: options, generator: generator, decoder: samples)
+            }
             let now = ContinuousClock.now
             for session in active + waiting { session.takeMessages(now) }
             admit()
@@ -56,7 +59,9 @@ struct Driver {
             statistics.finished[reason, default: 0] += 1
             return true
         }
-        while !waiting.isEmpty, active.count < options.maxActive, keepsUpWithOneMore(ContinuousClock.now) {
+        while let next = waiting.first, active.count < options.maxActive, keepsUpWithOneMore(ContinuousClock.now),
+            generator.makesRoom(for: next.utterance)
+        {
             active.append(waiting.removeFirst())
         }
     }
@@ -66,13 +71,13 @@ struct Driver {
 
     private func keepsUpWithOneMore(_ now: ContinuousClock.Instant) -> Bool {
         guard options.admitsByCapacity, !active.isEmpty else { return true }
-        let batch = min(active.count + 1, options.maxBatch)
+        let batch = min(active.count + 1, options.batchLimit)
         guard let alone = capacity.roundSeconds(1), let round = capacity.roundSeconds(batch) else {
-            return active.count < options.maxBatch
+            return active.count < options.batchLimit
         }
         // On a machine that cannot keep even one utterance from underrun, more at a time only raise the throughput.
         let frame = model.secondsPerFrame
-        if alone > frame { return active.count < options.maxBatch }
+        if alone > frame { return active.count < options.batchLimit }
         let generating = active.filter(\.isGenerating).map { (lead: $0.lead(now), isSilent: $0.isSilent) }
         // Who is about to run dry says more than any estimate: of prompts, or of what else this machine does.
         let isPressed = generating.contains { !$0.isSilent && $0.lead < frame / 2 }
@@ -138,12 +143,12 @@ struct Driver {
         let ready = active.filter { $0.canStep }
         switch options.scheduling {
         case .arrival:
-            return Array(ready.prefix(options.maxBatch))
+            return Array(ready.prefix(options.batchLimit))
         case .playbackLead:
             let byLead = ready.map { (session: $0, lead: $0.lead(now)) }.sorted { $0.lead < $1.lead }
             let hasNew = byLead.contains { $0.session.isSilent }
             return byLead.filter { !hasNew || $0.session.isSilent || $0.lead < Self.spareLead }
-                .prefix(options.maxBatch).map(\.session)
+                .prefix(options.batchLimit).map(\.session)
         }
     }
 
@@ -164,7 +169,7 @@ struct Driver {
         statistics.queued = waiting.count
         statistics.workerRestarts = generator.restarts
         statistics.smallestLead = active.filter { !$0.isSilent }.map { $0.lead(now) }.min()
-        statistics.nextRoundSeconds = capacity.roundSeconds(min(active.count + 1, options.maxBatch))
+        statistics.nextRoundSeconds = capacity.roundSeconds(min(active.count + 1, options.batchLimit))
         inbox.publish(statistics)
     }
 }

@@ -32,10 +32,13 @@ public enum SyncMode: String, Sendable, CaseIterable {
     case phase
 }
 
-/// Limits of an engine, and the switches of its experiments.
+/// Where an engine works, its limits, and the switches of its experiments.
 public struct EngineOptions: Sendable {
-    /// Utterances stepped together.
-    public var maxBatch = 8
+    /// The GPU that generates codes, and the one that decodes them, usually the same; nil is the CPU, for which the model
+    /// then needs its stages. A GPU serves one engine at a time.
+    public var generationGPU: CUDAHost?, decodingGPU: CUDAHost?
+    /// Utterances stepped together; nil is 8 on the CPU, and on a GPU all that it has slots for.
+    public var maxBatch: Int?
     /// Utterances that speak at a time; more wait.
     public var maxActive = 64
     /// Utterances that wait at most; more are refused.
@@ -81,13 +84,39 @@ public struct EngineOptions: Sendable {
     /// The defaults.
     public init() {}
 
+    /// Utterances stepped together at most.
+    var batchLimit: Int { maxBatch ?? 8 }
+
     /// The options that hold, and a line for each one that cannot.
     func resolved() -> (options: EngineOptions, notes: [String]) {
         var options = self
         var notes: [String] = []
         options.decodeEvery = max(1, decodeEvery)
         if case .windowed(let leftContext) = decoding { options.decoding = .windowed(leftContext: max(0, leftContext)) }
-        if syncMode == .phase, workerProcess {
+        if let gpu = generationGPU {
+            options.maxBatch = min(maxBatch ?? gpu.slots, gpu.slots)
+            options.maxActive = min(maxActive, gpu.slots)
+            if workerProcess {
+                options.workerProcess = false
+                notes.append("worker process disabled: this process generates codes on \(gpu.name)")
+            }
+        }
+        if let gpu = decodingGPU {
+            options.maxActive = min(options.maxActive, gpu.slots)
+            if ![.all, .none].contains(decoderStages) {
+                options.decoderStages = .all
+                notes.append(
+                    "dummy decoder \(decoderStages.rawValue) disabled: on \(gpu.name) the decoder runs whole or not at all"
+                )
+            }
+            if syncMode == .phase {
+                options.syncMode = .event
+                notes.append(
+                    "phase sync disabled: on \(gpu.name) a packet is decoded in one piece; it is waited for by its event"
+                )
+            }
+        }
+        if options.syncMode == .phase, options.workerProcess {
             options.syncMode = .none
             notes.append(
                 "phase sync disabled: codes are generated in a worker process; generation and decoding overlap")

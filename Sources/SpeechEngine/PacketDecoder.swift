@@ -4,7 +4,7 @@ import Qwen3TTS
 
 /// What one utterance has in a decode call: a packet, or a recording to be heard before the first one.
 struct DecodeItem: Sendable {
-    let decoder: UtteranceDecoder
+    let memory: any DecoderMemory
     let sender: PacketSender
     /// Which frames of the utterance's present part; empty for a recording.
     let frames: Range<Int>
@@ -22,6 +22,8 @@ struct DecodedItem: Sendable {
     let ranAway: Bool
     /// When the packet was sent.
     let time: ContinuousClock.Instant
+    /// Why there is no packet.
+    var failure: DecodingFailure?
 }
 
 /// Makes packets of samples and sends them to the utterance's reader.
@@ -110,20 +112,18 @@ final class PacketDecoder: @unchecked Sendable {
     /// A call after its first half.
     private struct HalfCall {
         var items: [DecodeItem]
-        let packets: HalfDecodedPackets
+        let finish: SecondHalf
         let seconds: Double
     }
 
-    private let model: SpeechModel
-    private let stages: DecoderStages
+    private let decoder: any SampleDecoder
     private let mode: SyncMode
     private let condition = NSCondition()
     private var state = State.free
 
     /// - Parameter whenDone: called on the own thread when a call needs the engine's again.
-    init(model: SpeechModel, stages: DecoderStages, mode: SyncMode, whenDone: @escaping @Sendable () -> Void) {
-        self.model = model
-        self.stages = stages
+    init(_ decoder: any SampleDecoder, mode: SyncMode, whenDone: @escaping @Sendable () -> Void) {
+        self.decoder = decoder
         self.mode = mode
         guard mode != .sync else { return }
         let thread = Thread { self.run(whenDone) }
@@ -203,28 +203,32 @@ final class PacketDecoder: @unchecked Sendable {
 
     private func begin(_ items: [DecodeItem]) -> HalfCall {
         let start = ContinuousClock.now
-        let packets = items.filter { !$0.frames.isEmpty }.map { CodesPacket($0.decoder, codes: $0.codes) }
-        let half = model.beginDecoding(packets, stages: stages)
+        let packets = items.filter { !$0.frames.isEmpty }.map { (memory: $0.memory, codes: $0.codes) }
+        let secondHalf = decoder.begin(packets)
         let end = ContinuousClock.now
         var timed = items
         for i in items.indices {
             timed[i].times.decodeStart = (start - items[i].sender.submitted) / .seconds(1)
             timed[i].times.preTransformerEnd = (end - items[i].sender.submitted) / .seconds(1)
         }
-        return HalfCall(items: timed, packets: half, seconds: (end - start) / .seconds(1))
+        return HalfCall(items: timed, finish: secondHalf, seconds: (end - start) / .seconds(1))
     }
 
     private func finish(_ half: HalfCall) -> DecodedCall {
         let start = ContinuousClock.now
-        for item in half.items where item.frames.isEmpty { model.hearReference(item.decoder, stages: stages) }
-        var samples = model.finishDecoding(half.packets)[...]
+        for item in half.items where item.frames.isEmpty { decoder.hearReference(item.memory) }
+        var packets = half.finish()[...]
         let end = ContinuousClock.now
         let items = half.items.map { item in
             guard !item.frames.isEmpty else { return DecodedItem(end: 0, ranAway: false, time: end) }
             var item = item
             item.times.convolutionsStart = (start - item.sender.submitted) / .seconds(1)
             item.times.decodeEnd = (end - item.sender.submitted) / .seconds(1)
-            return item.sender.send(item, samples.removeFirst())
+            switch packets.removeFirst() {
+            case .success(let samples): return item.sender.send(item, samples)
+            case .failure(let failure):
+                return DecodedItem(end: item.frames.lowerBound, ranAway: false, time: end, failure: failure)
+            }
         }
         return DecodedCall(
             items: items, frames: half.items.reduce(0) { $0 + $1.frames.count },

@@ -14,8 +14,12 @@ final class Session {
     private let model: SpeechModel
     private let options: EngineOptions
     private let generator: any CodeGenerator
+    private let decoder: any SampleDecoder
     private var script: Script
-    private var decoder: UtteranceDecoder
+    /// The decoder's side of this part.
+    private var memory: any DecoderMemory
+    /// What went wrong on the way, for the reader.
+    private var failures: [String] = []
     private let sender: PacketSender
     /// Whether a decode call has an item of this session.
     private var isDecoding = false
@@ -37,15 +41,19 @@ final class Session {
     private var lastProgress = ContinuousClock.now
     private var lastReads = 0
 
-    init(_ arrival: Arrival, model: SpeechModel, options: EngineOptions, generator: any CodeGenerator) {
+    init(
+        _ arrival: Arrival, model: SpeechModel, options: EngineOptions, generator: any CodeGenerator,
+        decoder: any SampleDecoder
+    ) {
         self.arrival = arrival
         self.model = model
         self.options = options
         self.generator = generator
+        self.decoder = decoder
         script = arrival.script
         utterance = generator.begin(arrival.request, arrival.firstPart)
-        decoder = model.makeDecoder(arrival.firstPart, mode: options.decoding)
-        isHearing = decoder.hasUnheardReference
+        memory = decoder.makeMemory(reference: arrival.firstPart.referenceCodes)
+        isHearing = memory.hasUnheardReference
         sender = PacketSender(arrival, model: model)
         if case .fixed(let count) = arrival.packets { packetFrames = count } else { packetFrames = 1 }
         sender.detector = makeDetector()
@@ -168,7 +176,7 @@ final class Session {
         isDecoding = true
         var times = PacketTimes()
         guard !isHearing else {
-            return DecodeItem(decoder: decoder, sender: sender, frames: 0..<0, codes: [], textTokens: nil, times: times)
+            return DecodeItem(memory: memory, sender: sender, frames: 0..<0, codes: [], textTokens: nil, times: times)
         }
         let frames = decodedFrames..<min(utterance.frames, decodedFrames + callFrames)
         claimedFrames = frames.upperBound
@@ -177,7 +185,7 @@ final class Session {
         frameTimes.removeFirst(min(frames.count, frameTimes.count))
         let groups = model.codeGroups
         return DecodeItem(
-            decoder: decoder, sender: sender, frames: frames,
+            memory: memory, sender: sender, frames: frames,
             codes: Array(utterance.codes[(frames.lowerBound * groups)..<(frames.upperBound * groups)]),
             textTokens: utterance.textTokens, times: times)
     }
@@ -185,7 +193,12 @@ final class Session {
     /// After the call.
     func decoded(_ item: DecodedItem) {
         isDecoding = false
-        isHearing = decoder.hasUnheardReference
+        isHearing = memory.hasUnheardReference
+        if let failure = item.failure {
+            failures.append(failure.description)
+            utterance.truncate(frames: decodedFrames, .deviceLost)
+            claimedFrames = decodedFrames
+        }
         guard item.end > decodedFrames else { return }
         countUnderrun(item.time)
         decodedFrames = item.end
@@ -236,8 +249,8 @@ final class Session {
         sender.detector = makeDetector()
         (decodedFrames, claimedFrames, frameTimes, stepStart) = (0, 0, [], nil)
         utterance = generator.begin(next, prepared)
-        decoder = model.makeDecoder(prepared, mode: options.decoding)
-        isHearing = decoder.hasUnheardReference
+        memory = decoder.makeMemory(reference: prepared.referenceCodes)
+        isHearing = memory.hasUnheardReference
     }
 
     private func end(_ reason: FinishReason) {
@@ -251,6 +264,6 @@ final class Session {
                     finishReason: reason, frames: frames, seconds: Double(frames) * model.secondsPerFrame,
                     seed: arrival.firstPart.seed, fingerprint: sender.fingerprint,
                     firstAudio: firstAudio.map(seconds), elapsed: seconds(.now), stages: times,
-                    underruns: underruns, trace: trace, warnings: utterance.warnings)))
+                    underruns: underruns, trace: trace, warnings: utterance.warnings + failures)))
     }
 }

@@ -55,11 +55,10 @@ struct SpeechDelivery: Sendable {
             await note(summary)
             throw .unavailable("the request took too long and was ended", code: "timeout", retryAfter: 1)
         }
-        if summary.finishReason == .workerLost {
+        if summary.finishReason.isFault {
             await note(summary)
             throw .unavailable(
-                "the process that generates speech has just died; try again", code: summary.finishReason.rawValue,
-                retryAfter: 5)
+                "\(Self.fault(summary)); try again", code: summary.finishReason.rawValue, retryAfter: 5)
         }
     }
 
@@ -80,10 +79,13 @@ struct SpeechDelivery: Sendable {
         }
         guard let end else { throw .server("the speech ended without a result") }
         await note(end)
-        guard end.finishReason != .workerLost else {
-            throw .server("the process that generates speech died on the way; try again")
-        }
+        guard !end.finishReason.isFault else { throw .server("\(Self.fault(end)) on the way; try again") }
         return (samples, end)
+    }
+
+    private static func fault(_ summary: SpeechSummary) -> String {
+        summary.finishReason == .workerLost
+            ? "the process that generates speech died" : "the GPU that makes speech failed, or has no memory left"
     }
 
     /// Encoded bytes, in chunks as they come or of `chunkBytes` each, and the fingerprint in the trailers.

@@ -43,7 +43,7 @@ struct CodesDumpCommand: AsyncParsableCommand {
         if let client {
             report = try await runs.make(client, folder: folder, progress: progress)
         } else if let model {
-            report = try await runs.make(settings.engine(model), folder: folder, progress: progress)
+            report = try await runs.make(try settings.engine(model), folder: folder, progress: progress)
         } else {
             return
         }

@@ -37,10 +37,16 @@ struct CodesReplayCommand: ParsableCommand {
             ? try CodeRecord.read(file: tag, tag: tag) : try CodeRecord.read(tag: tag, from: folder)
         let settings = try options.announced(model.flags)
         let model = try self.model.load(settings)
+        let context = settings.integer(.leftContext) ?? 25
+        let engine = try settings.engineOptions(model) { engine in
+            switch mode {
+            case .windowed: engine.decoding = .windowed(leftContext: context)
+            case .incremental: engine.decoding = .incremental
+            case nil: break
+            }
+        }
         let (report, samples) = try CodesReplay.make(
-            model, record, packet: settings.integer(.packetTokens) ?? 1,
-            mode: mode ?? (settings.text(.decodeMode) == "windowed" ? .windowed : .incremental),
-            leftContext: settings.integer(.leftContext) ?? 25)
+            model, record, packet: settings.integer(.packetTokens) ?? 1, options: engine)
         if let output {
             var writer = try WAVWriter(path: output, sampleRate: model.sampleRate)
             try writer.write(samples)

@@ -3,7 +3,7 @@ import Experiments
 import Qwen3TTS
 
 /// `martlet codes stream`: codes of a text, without a decoder.
-struct CodesStreamCommand: ParsableCommand {
+struct CodesStreamCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stream", abstract: "Time the generation of codes alone, without decoding them.",
         discussion: """
@@ -25,7 +25,7 @@ struct CodesStreamCommand: ParsableCommand {
     @Flag(help: "Print JSON.")
     var json = false
 
-    func run() throws {
+    func run() async throws {
         let settings = try options.announcedSettings()
         if let url = settings.text(.server) {
             throw CommandError(
@@ -36,8 +36,11 @@ struct CodesStreamCommand: ParsableCommand {
         let runs = try options.runs(settings, of: model, count: count, tag: nil, warmUp: 0)
         let request = try model.experimentRequest(
             runs.text, runs.voice, sampling: runs.sampling, rules: runs.rules)
-        let results = try (0..<max(1, count)).map { _ in
-            try CodesOnlyRun.make(model, request, packet: settings.packetTokens)
+        let engine = try settings.engineOptions(model)
+        var results: [CodesOnlyRun] = []
+        for _ in 0..<max(1, count) {
+            results.append(
+                try await CodesOnlyRun.make(model, request, packet: settings.packetTokens, options: engine))
         }
         if let output { try ExperimentFiles.write(results, to: output) }
         if json {

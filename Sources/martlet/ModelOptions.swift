@@ -39,10 +39,12 @@ struct ModelOptions: ParsableArguments {
         }
     }
 
-    /// Finds and loads the model that the flags name.
-    func load() throws -> SpeechModel {
-        let compute = Compute(threads: threads ?? ThreadPool.defaultThreadCount)
-        return try SpeechModel(directory: directory(), weights: weights ?? .bf16, compute: compute)
+    /// Finds and loads the model that the flags name, with the stages that the CPU has to do.
+    func load(_ device: DeviceOptions? = nil) throws -> SpeechModel {
+        try SpeechModel(
+            directory: directory(), weights: weights ?? .bf16,
+            compute: Compute(threads: threads ?? ThreadPool.defaultThreadCount),
+            stages: device?.devices().stages ?? .all)
     }
 
     /// What the flags say of settings.
@@ -50,13 +52,14 @@ struct ModelOptions: ParsableArguments {
         [(.model, model), (.weights, weights?.rawValue), (.threads, threads.map { "\($0)" })]
     }
 
-    /// Finds and loads the model that settings name, which hold the flags above.
+    /// Finds and loads the model that settings name, which hold the flags above, with the stages that the CPU has to do.
     func load(_ settings: Settings) throws -> SpeechModel {
         let format = settings.text(.weights).flatMap { WeightFormat(rawValue: $0) } ?? .bf16
         try settings.check(weights: format)
         let compute = Compute(threads: settings.integer(.threads) ?? ThreadPool.defaultThreadCount)
         let model = try SpeechModel(
-            directory: ModelLocation.directory(of: settings.text(.model)), weights: format, compute: compute)
+            directory: ModelLocation.directory(of: settings.text(.model)), weights: format, compute: compute,
+            stages: settings.devices().stages)
         if settings.isOn(.backendTrace) { printError(settings.backendLine(model)) }
         return model
     }

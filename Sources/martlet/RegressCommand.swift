@@ -57,7 +57,7 @@ struct RegressCommand: AsyncParsableCommand {
     func run() async throws {
         let settings = try options.announced(flags)
         let client = try await target.client(settings)
-        let source = try client.map { .server($0) } ?? SpeechSource.engine(settings.engine(model.load(settings)))
+        let source = try client.map { .server($0) } ?? SpeechSource.engine(try settings.engine(model.load(settings)))
         var secondsPerFrame = RunOptions.secondsPerFrame
         if case .engine(let engine) = source { secondsPerFrame = engine.model.secondsPerFrame }
         var suite = RegressionSuite(texts: try TextSet.texts(texts), voices: try TextSet.voices(voices))

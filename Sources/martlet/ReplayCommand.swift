@@ -12,12 +12,13 @@ struct ReplayCommand: AsyncParsableCommand {
     var records: [String]
 
     @OptionGroup var model: ModelOptions
+    @OptionGroup var device: DeviceOptions
 
     @Option(help: "Where the server's uploaded voices are kept.")
     var voicesDir: String?
 
     func run() async throws {
-        let engine = SpeechEngine(model: try model.load())
+        let engine = try device.engine(model.load(device))
         var options = ServerOptions()
         options.voicesDirectory = voicesDir
         var differing = 0

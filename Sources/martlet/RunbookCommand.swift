@@ -110,7 +110,7 @@ struct RunbookCommand: AsyncParsableCommand {
             secondsPerFrame: model.secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
         runner.sampling.greedy = settings.text(.policy) == "greedy"
         runner.rules = settings.rules
-        runner.engine = settings.engineOptions()
+        runner.engine = try settings.engineOptions(model)
         runner.count = count
         runner.warmUp = warmUp
         runner.textID = textId

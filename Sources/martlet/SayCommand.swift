@@ -33,6 +33,7 @@ struct SayCommand: AsyncParsableCommand {
     var file: String?
 
     @OptionGroup var model: ModelOptions
+    @OptionGroup var device: DeviceOptions
     @OptionGroup var sampling: SamplingArguments
 
     @Option(help: "Seed of the random numbers: the same request with the same seed gives the same bytes.")
@@ -64,7 +65,7 @@ struct SayCommand: AsyncParsableCommand {
 
     func run() async throws {
         let text = try inputText()
-        let model = try model.load()
+        let model = try self.model.load(device)
         var request = SpeechRequest(text: text)
         if let voice {
             request.voice =
@@ -79,7 +80,7 @@ struct SayCommand: AsyncParsableCommand {
 
         let toStandardOutput = output == "-" || (output == nil && isatty(STDOUT_FILENO) == 0)
         let path = output ?? "speech.wav"
-        let engine = SpeechEngine(model: model)
+        let engine = try device.engine(model)
         let stream = try engine.speak(request, packets: packet == 0 ? .growing : .fixed(packet))
         var writer =
             toStandardOutput

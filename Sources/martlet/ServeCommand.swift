@@ -69,7 +69,7 @@ struct ServeCommand: AsyncParsableCommand {
         options.modelNames = ServerOptions.modelNames(asked: named, folder: loaded.directory)
         options.version = Martlet.configuration.version
         options.codeKeeper = try settings.codeKeeper(loaded)
-        let engine = settings.engine(loaded) { limits.apply(to: &$0) }
+        let engine = try settings.engine(loaded) { limits.apply(to: &$0) }
         if options.apiKeys.isEmpty && !["127.0.0.1", "::1", "localhost"].contains(options.host) {
             printError("warning: everyone who reaches \(options.host) may use this server: set --api-key")
         }
@@ -134,8 +134,8 @@ struct ServerLimits: ParsableArguments {
     @Option(help: "Utterances that wait at most; more get 503.")
     var maxQueue = 64
 
-    @Option(help: "Utterances stepped together.")
-    var maxBatch = 8
+    @Option(help: "Utterances stepped together; default: 8 on the CPU, --max-streams on a GPU.")
+    var maxBatch: Int?
 
     @Option(
         help: """
@@ -161,7 +161,7 @@ struct ServerLimits: ParsableArguments {
 
     func validate() throws {
         let counts = [
-            ("--max-streams", maxStreams), ("--max-batch", maxBatch), ("--max-connections", maxConnections),
+            ("--max-streams", maxStreams), ("--max-batch", maxBatch ?? 1), ("--max-connections", maxConnections),
             ("--max-body", maxBody), ("--max-text", maxText),
         ]
         for (name, value) in counts where value < 1 {

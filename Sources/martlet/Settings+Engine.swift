@@ -6,8 +6,8 @@ import SpeechServer
 import Tensors
 
 extension Settings {
-    /// What the engine is started with.
-    func engineOptions() -> EngineOptions {
+    /// What an engine on the CPU is started with.
+    private func cpuOptions() -> EngineOptions {
         var options = EngineOptions()
         let context = integer(.leftContext) ?? 25
         options.decoding = text(.decodeMode) == "windowed" ? .windowed(leftContext: context) : .incremental
@@ -26,6 +26,18 @@ extension Settings {
             options.readerTimeout = seconds
             options.textTimeout = seconds
         }
+        return options
+    }
+
+    /// What the engine of a model is started with, loaded on the devices that hold.
+    /// - Parameter change: what the caller decides.
+    func engineOptions(
+        _ model: SpeechModel, _ change: (inout EngineOptions) -> Void = { _ in }
+    ) throws -> EngineOptions {
+        var options = cpuOptions()
+        change(&options)
+        if !conflicts().isEmpty { options.syncMode = .none }
+        try devices().load(model, into: &options)
         return options
     }
 
@@ -53,12 +65,6 @@ extension Settings {
 
     /// Settings that need something this engine does not have yet.
     func check(weights: WeightFormat) throws {
-        for setting in [Setting.device, .codegenDevice] {
-            guard let device = text(setting), device != "cpu" else { continue }
-            throw CommandError(
-                "\(setting.name) is \(device) (\(value(setting).source.label)), but speech is generated on the CPU only so "
-                    + "far: use cpu; 'martlet selftest --device \(device)' checks the stages of a GPU")
-        }
         if isOn(.codegenFP32), weights != .bf16 {
             throw CommandError(
                 "codegen-fp32 is 1 (\(value(.codegenFP32).source.label)) and weights are \(weights.rawValue): full "
@@ -103,11 +109,8 @@ extension Settings {
 
 extension Settings {
     /// An engine with these options; what cannot hold is said on standard error.
-    func engine(_ model: SpeechModel, _ change: (inout EngineOptions) -> Void = { _ in }) -> SpeechEngine {
-        var options = engineOptions()
-        change(&options)
-        if !conflicts().isEmpty { options.syncMode = .none }
-        let engine = SpeechEngine(model: model, options: options)
+    func engine(_ model: SpeechModel, _ change: (inout EngineOptions) -> Void = { _ in }) throws -> SpeechEngine {
+        let engine = SpeechEngine(model: model, options: try engineOptions(model, change))
         for note in conflicts() + engine.notes { printError("note: " + note) }
         return engine
     }

@@ -33,7 +33,7 @@ struct StressCommand: ParsableCommand {
             } else {
                 let model = try options.model.load(settings)
                 result = try await CancelStress.run(
-                    settings.engine(model), text: options.text(),
+                    try settings.engine(model), text: options.text(),
                     sampling: options.sampling(settings, secondsPerFrame: model.secondsPerFrame), rounds: rounds,
                     packet: settings.packetTokens)
             }

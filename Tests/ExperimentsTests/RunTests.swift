@@ -42,8 +42,10 @@ import Testing
             let meta = try #require(records[0].meta)
             #expect(meta.codesHash == codesHash(records[0].codes))
             #expect(meta.outOfRange == 0 && meta.frames == records[0].frames)
-            for (packet, mode) in [(1, CodesReplay.Mode.incremental), (4, .incremental), (3, .windowed)] {
-                let (replay, _) = try CodesReplay.make(model, records[0], packet: packet, mode: mode, leftContext: 99)
+            for (packet, mode) in [(1, DecoderMode.incremental), (4, .incremental), (3, .windowed(leftContext: 99))] {
+                var options = EngineOptions()
+                options.decoding = mode
+                let (replay, _) = try CodesReplay.make(model, records[0], packet: packet, options: options)
                 #expect(replay.isComplete && replay.zeroCalls == 0)
                 #expect(replay.samplesHash == meta.samplesHash)
                 #expect(replay.maxDifference == 0)
@@ -56,7 +58,7 @@ import Testing
         let request = try model.experimentRequest(
             TextSet.builtInTexts[0], ExperimentVoice(), sampling: sampling(frames: 8))
         let run = try await EngineRun.make(SpeechEngine(model: model), request, packet: 3)
-        let alone = try CodesOnlyRun.make(model, request, packet: 3)
+        let alone = try await CodesOnlyRun.make(model, request, packet: 3)
         #expect(alone.hash == run.summary.fingerprint.codes)
         #expect(alone.frames == run.frames)
         #expect(run.packets.reduce(0, +) == run.frames)

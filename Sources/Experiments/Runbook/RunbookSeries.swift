@@ -84,7 +84,7 @@ final class RunbookSeries {
         request.logitTap = tap
         switch arm.work {
         case .speak: try await speak(tag, request)
-        case .codesOnly: try generate(tag, request)
+        case .codesOnly: try await generate(tag, request)
         case .replay: try replay(tag)
         }
         if let tap, setup.choices != nil { compare(TopChoices(tag: tag, steps: tap.choices)) }
@@ -134,8 +134,8 @@ final class RunbookSeries {
                 }))
     }
 
-    private func generate(_ tag: String, _ request: SpeechRequest) throws(ExperimentError) {
-        let (run, codes) = try CodesOnlyRun.generate(model, request, packet: packet)
+    private func generate(_ tag: String, _ request: SpeechRequest) async throws(ExperimentError) {
+        let (run, codes) = try await CodesOnlyRun.generate(model, request, packet: packet, options: setup.engine)
         records.append(CodeRecord(tag: tag, codes: codes, groups: model.codeGroups))
         frameTimes.append(run.frameMs.p50)
         runs.append(
@@ -150,9 +150,7 @@ final class RunbookSeries {
 
     private func replay(_ tag: String) throws(ExperimentError) {
         guard let fixedCodes else { return }
-        var (mode, leftContext) = (CodesReplay.Mode.incremental, 0)
-        if case .windowed(let frames) = setup.engine.decoding { (mode, leftContext) = (.windowed, frames) }
-        let (run, _) = try CodesReplay.make(model, fixedCodes, packet: packet, mode: mode, leftContext: leftContext)
+        let (run, _) = try CodesReplay.make(model, fixedCodes, packet: packet, options: setup.engine)
         records.append(CodeRecord(tag: tag, codes: fixedCodes.codes, groups: fixedCodes.groups))
         decodeTimes.append(run.decodeMs.p50)
         count(

@@ -90,7 +90,7 @@ final class WorkerGenerator: CodeGenerator {
     private(set) var restarts = 0
 
     init(_ model: SpeechModel, options: EngineOptions) {
-        program = WorkerProgram(model, executable: options.workerExecutable, maxBatch: options.maxBatch)
+        program = WorkerProgram(model, executable: options.workerExecutable, maxBatch: options.batchLimit)
         groups = model.configuration.talker.codeGroups
         answerLimit = options.workerTimeout
         loadLimit = options.workerLoadTimeout

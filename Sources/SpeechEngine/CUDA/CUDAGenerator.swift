@@ -1,0 +1,222 @@
+import CUDABackend
+import Qwen3TTS
+
+/// An utterance whose codes a GPU generates.
+final class CUDAStream: CodeStream {
+    let utterance: Utterance
+    /// Most positions that it may come to need, as far as its text tells.
+    let positions: Int
+    /// Where it is on the card, from its first step to its end.
+    fileprivate var place: CUDAHost.Place?
+    private var loss: String?
+    private let host: CUDAHost
+
+    fileprivate init(_ utterance: Utterance, positions: Int, host: CUDAHost) {
+        self.utterance = utterance
+        self.positions = positions
+        self.host = host
+    }
+
+    var codes: [Int32] { utterance.codes }
+    var frames: Int { utterance.frames }
+    var finishReason: FinishReason? { utterance.finishReason }
+    var isWaitingForText: Bool { utterance.isWaitingForText }
+    var textTokens: Int? { utterance.textTokens }
+    var warnings: [String] { utterance.warnings + (loss.map { [$0] } ?? []) }
+
+    func append(_ text: String) throws(ModelError) { try utterance.append(text) }
+    func completeText() throws(ModelError) { try utterance.completeText() }
+
+    func truncate(frames count: Int, _ reason: FinishReason) {
+        utterance.truncate(frames: count, reason)
+        leave()
+    }
+
+    func finish(_ reason: FinishReason) {
+        utterance.finish(reason)
+        leave()
+    }
+
+    /// Gives its slot back once it has ended.
+    fileprivate func leave() {
+        guard utterance.finishReason != nil, let place else { return }
+        if let loaded = try? host.loaded(), loaded.generation == place.generation {
+            loaded.stages.closeSlot(place.slot)
+        }
+        self.place = nil
+    }
+
+    fileprivate func lose(_ why: String) {
+        guard utterance.finishReason == nil else { return }
+        loss = "the GPU gave this speech up: \(why)"
+        finish(.deviceLost)
+    }
+}
+
+/// Generates codes on a GPU.
+///
+/// `SpeechModel.step` is the same on the CPU; what differs is that prompts are read session by session, and that the last
+/// codes, the logits and the constraints on code 0 stay on the card.
+final class CUDAGenerator: CodeGenerator {
+    private let host: CUDAHost
+    private let configuration: Configuration
+    private let runaway: RunawayLimits?
+    private var streams: [CUDAStream] = []
+
+    var restarts: Int { host.restarts }
+
+    init(_ host: CUDAHost, configuration: Configuration, runaway: RunawayLimits?) {
+        self.host = host
+        self.configuration = configuration
+        self.runaway = runaway
+    }
+
+    func begin(_ request: SpeechRequest, _ prepared: PreparedRequest) -> any CodeStream {
+        var frames = prepared.maxFrames
+        if let runaway {
+            // The guard ends it there; a text that is still to come is taken for a long one.
+            frames = min(frames, runaway.baseFrames + runaway.framesPerToken * (prepared.textTokens ?? 100))
+        }
+        return CUDAStream(
+            Utterance(prepared, configuration: configuration),
+            positions: min(prepared.promptRows + frames, configuration.talker.maxPositions), host: host)
+    }
+
+    func makesRoom(for stream: any CodeStream) -> Bool {
+        streams.removeAll { $0.finishReason != nil }
+        guard let stream = stream as? CUDAStream, let loaded = try? host.restored() else { return true }
+        func pages(_ stream: CUDAStream) -> Int {
+            (stream.positions + CUDAStages.positionsPerPage - 1) / CUDAStages.positionsPerPage
+                - (stream.place.map { loaded.stages.pageCount($0.slot) } ?? 0)
+        }
+        let promised = streams.reduce(0) { $0 + max(0, pages($1)) }
+        guard streams.isEmpty || (streams.count < host.slots && promised + pages(stream) <= loaded.stages.pagesLeft)
+        else { return false }
+        streams.append(stream)
+        return true
+    }
+
+    func step(_ batch: [any CodeStream], times: inout StageTimes) -> [StepResult] {
+        let batch = batch.compactMap { $0 as? CUDAStream }
+        do throws(DeviceLoss) {
+            let loaded = try host.restored()
+            do throws(CUDAError) {
+                try loaded.stages.use()
+                return try step(batch, loaded, &times)
+            } catch {
+                if error.isSticky { host.giveUp(loaded, error) }
+                throw DeviceLoss(description: error.description)
+            }
+        } catch {
+            // What was on the card before is lost as well, stepped now or not.
+            for stream in batch { stream.lose(error.description) }
+            return batch.map { _ in .finished }
+        }
+    }
+
+    /// Prompt rows that one step reads at most, so that utterances that are speaking do not stall.
+    private static let promptRowsPerStep = 512
+
+    private func step(
+        _ batch: [CUDAStream], _ loaded: CUDAHost.Loaded, _ times: inout StageTimes
+    ) throws(CUDAError) -> [StepResult] {
+        let stages = loaded.stages
+        try stages.startTimer()
+        var results = Array(repeating: StepResult.finished, count: batch.count)
+
+        // 1. Prompts. A prompt's last row already gives the first logits.
+        var speaking: [Int] = []
+        var framing: [Int] = []
+        var rowsLeft = Self.promptRowsPerStep
+        for (index, stream) in batch.enumerated() where stream.finishReason == nil {
+            let utterance = stream.utterance
+            _ = utterance.assemblePrompt(configuration)
+            if utterance.isWaitingForText {
+                results[index] = .waitingForText
+                continue
+            }
+            guard let slot = try slot(of: stream, loaded) else { continue }
+            let rows = utterance.isReadingPrompt ? min(rowsLeft, utterance.promptRows.count - utterance.promptDone) : 1
+            guard stages.lengths[slot] + rows <= utterance.maxPositions else {
+                stream.finish(.length)
+                continue
+            }
+            do throws(CUDAError) {
+                try stages.reserve(slot, rows: rows)
+            } catch  where !error.isSticky {
+                stream.lose(error.description)
+                continue
+            }
+            guard utterance.isReadingPrompt else {
+                speaking.append(index)
+                framing.append(index)
+                continue
+            }
+            results[index] = .prefilled
+            if rows == 0 { continue }
+            rowsLeft -= rows
+            let part = utterance.promptRows[utterance.promptDone..<(utterance.promptDone + rows)]
+            utterance.promptDone += rows
+            try stages.prefill(slot, part.map { row($0, utterance.clone) }, isLast: !utterance.isReadingPrompt)
+            if !utterance.isReadingPrompt { framing.append(index) }
+        }
+
+        // 2. The talker: Σ embeddings of the last frame's codes + the next text row → logits.
+        try stages.step(
+            speaking.map { entry(batch[$0], text: batch[$0].utterance.takeTextRow(configuration)) })
+
+        // 3. Code 0, or the end, and the other codes of the frame.
+        let codes = try stages.frame(framing.map { entry(batch[$0], text: nil) })
+        if !framing.isEmpty {
+            let spent = try stages.times()
+            times.talker += spent.talker
+            times.codePredictor += spent.codePredictor
+        }
+        for (index, frame) in zip(framing, codes) {
+            let stream = batch[index]
+            if stream.utterance.goesOn(with: frame[0], configuration) {
+                stream.utterance.append(frame: frame)
+                results[index] = .frame
+            } else {
+                stream.leave()
+                results[index] = .finished
+            }
+        }
+        return results
+    }
+
+    /// Its slot; nil if it has lost it or there is none.
+    private func slot(of stream: CUDAStream, _ loaded: CUDAHost.Loaded) throws(CUDAError) -> Int? {
+        if let place = stream.place {
+            if place.generation == loaded.generation { return place.slot }
+            stream.lose("the card was started anew")
+            return nil
+        }
+        guard let slot = try loaded.stages.openSlot() else {
+            stream.lose("\(host.slots) utterances are on it, and it has room for no more")
+            return nil
+        }
+        stream.place = .init(slot: slot, generation: loaded.generation)
+        return slot
+    }
+
+    private func entry(_ stream: CUDAStream, text: Int32?) -> CUDAStages.Entry {
+        let utterance = stream.utterance
+        return CUDAStages.Entry(
+            slot: stream.place?.slot ?? 0, frame: utterance.frames, sampled: utterance.frames, text: text,
+            seed: utterance.seed, rules: utterance.rules)
+    }
+
+    private func row(_ row: PromptRow, _ clone: ClonePrompt?) -> CUDAStages.PromptRow {
+        var result = CUDAStages.PromptRow(text: configuration.textID(row.text))
+        switch row.codec {
+        case .none: break
+        case .token(let id): result.codes = [id]
+        case .speakerVector: result.vector = clone?.speakerVector
+        case .referenceFrame(let frame):
+            let groups = configuration.talker.codeGroups
+            result.codes = Array((clone?.codes ?? [])[(frame * groups)..<((frame + 1) * groups)])
+        }
+        return result
+    }
+}

@@ -1,0 +1,131 @@
+public import CUDABackend
+import Synchronization
+
+import func Foundation.usleep
+
+/// A model on an NVIDIA GPU, for one engine: its stages, loaded anew after the card has lost them.
+public final class CUDAHost: Sendable {
+    /// Stages, and a number that no others have: what was begun on earlier ones is lost.
+    struct Loaded {
+        let stages: CUDAStages
+        let generation: Int
+    }
+
+    /// A slot of stages that may have been given up since.
+    struct Place {
+        let slot: Int
+        let generation: Int
+    }
+
+    private struct State {
+        var stages: CUDAStages?
+        var generation = 0
+        /// The stages that were given up, until nobody uses them any more.
+        weak var former: CUDAStages?
+        /// Why there are none.
+        var failure = ""
+        var lastAttempt: ContinuousClock.Instant?
+        /// Decoder slots whose utterances are over.
+        var leftSlots: [Place] = []
+    }
+
+    /// The card: number, name, architecture, memory, driver.
+    public let info: CUDADeviceInfo
+    /// Utterances at a time.
+    public let slots: Int
+    private let load: @Sendable () throws -> CUDAStages
+    private let state: Mutex<State>
+
+    /// Loads a model folder in the released layout.
+    /// - Parameters:
+    ///   - device: position in the driver's list, as in `cuda:0`.
+    ///   - slots: utterances at a time.
+    ///   - precision: of the codec decoder.
+    ///   - driver: nil for the machine's.
+    /// - Throws: `CUDAError`, or what is wrong with the folder.
+    public convenience init(
+        directory: String, device: Int = 0, slots: Int = 64, precision: CodecPrecision = .half,
+        driver: CUDADriver? = nil
+    ) throws {
+        try self.init {
+            try CUDAStages(directory: directory, device: device, slots: slots, precision: precision, driver: driver)
+        }
+    }
+
+    private init(_ load: @escaping @Sendable () throws -> CUDAStages) throws {
+        self.load = load
+        let stages = try load()
+        info = stages.info
+        slots = stages.slots
+        state = Mutex(State(stages: stages))
+    }
+
+    /// `cuda:0`.
+    public var name: String { "cuda:\(info.index)" }
+
+    /// Bytes of device memory that the model and its utterances hold.
+    public var memoryBytes: Int { state.withLock { $0.stages?.memoryBytes ?? 0 } }
+
+    /// How often the stages have been loaded again.
+    var restarts: Int { state.withLock { $0.generation } }
+
+    /// The stages, or why there are none.
+    func loaded() throws(DeviceLoss) -> Loaded {
+        try state.withLock { state throws(DeviceLoss) in
+            guard let stages = state.stages else { throw DeviceLoss(description: state.failure) }
+            return Loaded(stages: stages, generation: state.generation)
+        }
+    }
+
+    /// Says that an utterance has left the decoder.
+    func leaveDecoder(_ place: Place) { state.withLock { $0.leftSlots.append(place) } }
+
+    /// The decoder slots that have been left since the last time.
+    func takeLeftSlots(_ loaded: Loaded) -> [Int] {
+        state.withLock { state in
+            defer { state.leftSlots = [] }
+            return state.leftSlots.filter { $0.generation == loaded.generation }.map(\.slot)
+        }
+    }
+
+    /// Gives stages up whose context is lost.
+    func giveUp(_ lost: Loaded, _ error: CUDAError) {
+        state.withLock { state in
+            guard state.generation == lost.generation, state.stages != nil else { return }
+            state.former = state.stages
+            state.stages = nil
+            state.failure = error.description
+            state.lastAttempt = nil
+        }
+    }
+
+    /// The stages, loaded again if they were given up. Belongs to the thread that generates.
+    func restored() throws(DeviceLoss) -> Loaded {
+        if let loaded = try? loaded() { return loaded }
+        // Their context ends with them, and the next one must not begin before.
+        for _ in 0..<5000 where state.withLock({ $0.former != nil }) { usleep(1000) }
+        let now = ContinuousClock.now
+        let isDue = state.withLock { state in
+            guard state.lastAttempt.map({ now - $0 > .seconds(2) }) ?? true else { return false }
+            state.lastAttempt = now
+            return true
+        }
+        if isDue {
+            let result = Result { try load() }
+            state.withLock { state in
+                switch result {
+                case .success(let stages):
+                    state.stages = stages
+                    state.generation += 1
+                case .failure(let error): state.failure = "\(error)"
+                }
+            }
+        }
+        return try loaded()
+    }
+}
+
+/// Why an utterance has no GPU any more.
+struct DeviceLoss: Error {
+    let description: String
+}

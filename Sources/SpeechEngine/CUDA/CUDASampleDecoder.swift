@@ -1,0 +1,133 @@
+import CUDABackend
+import Qwen3TTS
+
+/// What a GPU remembers of an utterance's audio.
+///
+/// `@unchecked Sendable`: belongs to one utterance, whose packets are decoded one after the other.
+final class CUDAMemory: DecoderMemory, @unchecked Sendable {
+    fileprivate var place: CUDAHost.Place?
+    /// For in-context cloning, the codes of the recording that have not been heard.
+    fileprivate var reference: ArraySlice<Int32>
+    /// Windowed: the codes before the next packet, as many as its window takes.
+    fileprivate var context: [Int32]
+    fileprivate var failure: DecodingFailure?
+    private let host: CUDAHost
+
+    fileprivate init(_ reference: [Int32], mode: DecoderMode, host: CUDAHost) {
+        self.reference = mode == .incremental ? reference[...] : []
+        context = mode == .incremental ? [] : reference
+        self.host = host
+    }
+
+    deinit {
+        if let place { host.leaveDecoder(place) }
+    }
+
+    var hasUnheardReference: Bool { !reference.isEmpty }
+}
+
+/// The decoder on a GPU, on its own stream.
+final class CUDASampleDecoder: SampleDecoder {
+    private let host: CUDAHost
+    private let mode: DecoderMode
+    private let stages: DecoderStages
+    private let groups: Int
+    private let samplesPerFrame: Int
+
+    init(_ host: CUDAHost, configuration: Configuration, mode: DecoderMode, stages: DecoderStages) {
+        self.host = host
+        self.mode = mode
+        self.stages = stages
+        groups = configuration.talker.codeGroups
+        samplesPerFrame = configuration.codec.samplesPerFrame
+    }
+
+    func makeMemory(reference: [Int32]) -> any DecoderMemory {
+        CUDAMemory(reference, mode: mode, host: host)
+    }
+
+    /// Frames of a recording that one call hears.
+    private static let referenceFramesPerCall = 32
+
+    func hearReference(_ memory: any DecoderMemory) {
+        guard let memory = memory as? CUDAMemory else { return }
+        let codes = memory.reference.prefix(Self.referenceFramesPerCall * groups)
+        memory.reference = memory.reference.dropFirst(codes.count)
+        let result = decode([(memory, Array(codes))])
+        if case .failure(let failure) = result[0] { memory.failure = failure }
+    }
+
+    func begin(_ packets: [(memory: any DecoderMemory, codes: [Int32])]) -> SecondHalf {
+        let packets = packets.compactMap { packet in (packet.memory as? CUDAMemory).map { ($0, packet.codes) } }
+        let results = decode(packets)
+        return { results }
+    }
+
+    private func decode(_ packets: [(memory: CUDAMemory, codes: [Int32])]) -> [Result<[Float], DecodingFailure>] {
+        if stages == .none {
+            return packets.map {
+                .success(Array(repeating: 0, count: $0.codes.count / groups * samplesPerFrame))
+            }
+        }
+        do throws(DeviceLoss) {
+            let loaded = try host.loaded()
+            do throws(CUDAError) {
+                return try decode(packets, loaded)
+            } catch {
+                if error.isSticky { host.giveUp(loaded, error) }
+                throw DeviceLoss(description: error.description)
+            }
+        } catch {
+            let failure = DecodingFailure(description: "the GPU could not decode this speech: \(error.description)")
+            return packets.map { _ in .failure(failure) }
+        }
+    }
+
+    private func decode(
+        _ packets: [(memory: CUDAMemory, codes: [Int32])], _ loaded: CUDAHost.Loaded
+    ) throws(CUDAError) -> [Result<[Float], DecodingFailure>] {
+        guard let decoder = loaded.stages.decoder else {
+            throw .unsupportedModel("it was loaded without its decoder")
+        }
+        try decoder.use()
+        for slot in host.takeLeftSlots(loaded) { decoder.closeSlot(slot) }
+        var calls: [(slot: Int, codes: [Int32])] = []
+        var skipped: [Int] = []
+        for (memory, codes) in packets where memory.failure == nil {
+            guard let slot = try slot(of: memory, decoder, loaded) else { continue }
+            var codes = codes
+            var context = 0
+            if case .windowed(let frames) = mode {
+                try decoder.reset(slot)
+                let window = memory.context.suffix(frames * groups)
+                context = window.count / groups
+                codes = window + codes
+                memory.context = codes.suffix(frames * groups)
+            }
+            calls.append((slot, codes))
+            skipped.append(context * samplesPerFrame)
+        }
+        var samples = zip(try decoder.decode(calls), skipped).map { Array($0.dropFirst($1)) }[...]
+        return packets.map { packet in
+            if let failure = packet.memory.failure { return .failure(failure) }
+            return .success(samples.removeFirst())
+        }
+    }
+
+    /// Its slot; nil, with the reason left in it, if it has lost it or there is none.
+    private func slot(
+        of memory: CUDAMemory, _ decoder: CUDADecoder, _ loaded: CUDAHost.Loaded
+    ) throws(CUDAError) -> Int? {
+        if let place = memory.place {
+            if place.generation == loaded.generation { return place.slot }
+            memory.failure = DecodingFailure(description: "the GPU that decoded this speech was started anew")
+        } else if let slot = try decoder.openSlot() {
+            memory.place = .init(slot: slot, generation: loaded.generation)
+            return slot
+        } else {
+            memory.failure = DecodingFailure(
+                description: "the GPU decodes \(host.slots) utterances, and has room for no more")
+        }
+        return nil
+    }
+}

@@ -1,0 +1,76 @@
+import ArgumentParser
+import CUDABackend
+import Qwen3TTS
+import Settings
+import SpeechEngine
+
+/// Where an engine generates and decodes.
+struct Devices {
+    /// Positions in the driver's list; nil is the CPU.
+    private let generation: Int?, decoding: Int?
+    private let precision: CodecPrecision
+
+    /// - Parameters:
+    ///   - device: `cpu` or `cuda:0`, for decoding and, if there is no other, for generation.
+    ///   - isExact: decodes with the precision of float32 on a GPU.
+    init(device: String?, generation: String? = nil, isExact: Bool = false) throws {
+        decoding = try Self.index(device ?? "cpu")
+        self.generation = try generation.map(Self.index) ?? decoding
+        precision = isExact ? .exact : .half
+    }
+
+    private static func index(_ device: String) throws -> Int? {
+        if device == "cpu" { return nil }
+        guard device.hasPrefix("cuda:"), let index = Int(device.dropFirst(5)), index >= 0 else {
+            throw ValidationError("--device is \(device), expected cpu, cuda:0, cuda:1, …")
+        }
+        return index
+    }
+
+    /// The stages that the CPU has to do.
+    var stages: SpeechModel.Stages {
+        var stages = SpeechModel.Stages.all
+        if generation != nil { stages.remove(.generation) }
+        if decoding != nil { stages.remove(.decoding) }
+        return stages
+    }
+
+    /// Loads the model on the GPUs.
+    func load(_ model: SpeechModel, into options: inout EngineOptions) throws {
+        func host(_ index: Int) throws -> CUDAHost {
+            guard model.weightFormat == .bf16 else {
+                throw CommandError(
+                    "weights are \(model.weightFormat.rawValue), but cuda:\(index) takes them as they are: use --weights bf16"
+                )
+            }
+            return try CUDAHost(
+                directory: model.directory, device: index, slots: options.maxActive, precision: precision)
+        }
+        options.generationGPU = try generation.map(host)
+        options.decodingGPU = decoding == generation ? options.generationGPU : try decoding.map(host)
+    }
+}
+
+/// Where a command that takes no settings computes.
+struct DeviceOptions: ParsableArguments {
+    @Option(help: "Where to compute: cpu, or cuda:0, cuda:1, …")
+    var device = "cpu"
+
+    /// The devices.
+    func devices() throws -> Devices { try Devices(device: device) }
+
+    /// An engine there.
+    func engine(_ model: SpeechModel) throws -> SpeechEngine {
+        var options = EngineOptions()
+        try devices().load(model, into: &options)
+        return SpeechEngine(model: model, options: options)
+    }
+}
+
+extension Settings {
+    /// The devices that hold.
+    func devices() throws -> Devices {
+        try Devices(
+            device: text(.device), generation: text(.codegenDevice), isExact: isOn(.decoderFP32))
+    }
+}
