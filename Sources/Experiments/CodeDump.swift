@@ -7,8 +7,8 @@ public import SpeechEngine
     import Foundation
 #endif
 
-/// Keeps the codes of a server's requests in a folder, as `martlet codes dump` does, and reads them back.
-public struct CodeDump: Sendable {
+/// Keeps the codes of an engine's utterances in a folder, as `martlet codes dump` does, and reads them back.
+public struct CodeDump: UtteranceKeeper {
     /// What a client gets that asks for the codes of a request.
     public struct Document: Sendable, Codable {
         /// What is known of them.
@@ -36,36 +36,46 @@ public struct CodeDump: Sendable {
     let folder: String
     let switches: [String: String]
     let choices: TopChoicesOptions?
+    let failed: @Sendable (String) -> Void
 
     /// - Parameters:
     ///   - folder: gets the files; it is made.
     ///   - switches: what was set, for the meta files.
     ///   - choices: which steps' likeliest codes are kept; nil for none.
-    public init(model: SpeechModel, folder: String, switches: [String: String], choices: TopChoicesOptions?) {
+    ///   - failed: called with a line for a log if codes cannot be kept.
+    public init(
+        model: SpeechModel, folder: String, switches: [String: String], choices: TopChoicesOptions?,
+        failed: @escaping @Sendable (String) -> Void
+    ) {
         self.model = model
         self.folder = folder
         self.switches = switches
         self.choices = choices
+        self.failed = failed
     }
 
-    /// Takes a finished utterance.
-    public typealias Take =
-        @Sendable (_ tag: String, _ codes: [Int32], _ packetFrames: Int?, _ summary: SpeechSummary) throws -> Void
-
-    /// Before an utterance: lets its likeliest codes be recorded.
-    public func begin(_ request: inout SpeechRequest) -> Take {
+    /// Lets its likeliest codes be recorded.
+    public func willSpeak(_ request: inout SpeechRequest) {
         // A tap that only records cannot be refused.
-        let tap = try? logitTap(nil, choices, of: model)
-        request.logitTap = tap
-        let (text, voice) = (ExperimentText(id: "", text: request.text), Self.label(request.voice))
-        return { tag, codes, packetFrames, summary in
-            var switches = self.switches
-            switches["packet_tokens"] = packetFrames.map { "\($0)" } ?? "growing"
-            let record = CodeRecord(
-                tag: tag, codes, summary, of: model, identity: try? model.identity, text: text, voice: voice,
-                packet: packetFrames ?? 1, switches: switches)
+        if let tap = try? logitTap(nil, choices, of: model) { request.logitTap = tap }
+    }
+
+    /// Writes the files.
+    public func keep(_ utterance: SpokenUtterance) {
+        let (tag, request) = (utterance.tag, utterance.request)
+        var switches = switches
+        switches["packet_tokens"] = utterance.packetFrames.map { "\($0)" } ?? "growing"
+        let record = CodeRecord(
+            tag: tag, utterance.codes, utterance.summary, of: model, identity: try? model.identity,
+            text: ExperimentText(id: "", text: request.text), voice: Self.label(request.voice),
+            packet: utterance.packetFrames ?? 1, switches: switches)
+        do throws(ExperimentError) {
             try record.write(to: folder)
-            if let tap { try writeJSON(TopChoices(tag: tag, steps: tap.choices), to: "\(folder)/topk_\(tag).json") }
+            if choices != nil, let tap = request.logitTap {
+                try writeJSON(TopChoices(tag: tag, steps: tap.choices), to: "\(folder)/topk_\(tag).json")
+            }
+        } catch {
+            failed("the codes of \(tag) cannot be kept: \(error.description)")
         }
     }
 

@@ -58,6 +58,8 @@ public struct EngineOptions: Sendable {
 
     /// Keeps short utterances that have ended, so that the same request again is answered at once; nil keeps none.
     public var starterCache: StarterCacheLimits?
+    /// Keeps the utterances that have a name; nil keeps none.
+    public var keeper: (any UtteranceKeeper)?
     /// How the decoder remembers what came before a packet. Windowed decoding gives other samples than the incremental
     /// one, and they depend on the packets.
     public var decoding = DecoderMode.incremental

@@ -14,6 +14,7 @@ public final class SpeechEngine: Sendable {
     public let notes: [String]
     private let inbox: Inbox
     private let starters: StarterCache?
+    private let keeper: (any UtteranceKeeper)?
     private let nextID = Atomic<UInt64>(1)
 
     /// Starts the engine's thread.
@@ -24,6 +25,7 @@ public final class SpeechEngine: Sendable {
         let inbox = Inbox(maxQueued: options.maxQueued)
         self.inbox = inbox
         starters = options.starterCache.map(StarterCache.init)
+        keeper = options.keeper
         let thread = Thread {
             var driver = Driver(model: model, options: options, inbox: inbox)
             driver.run()
@@ -36,8 +38,14 @@ public final class SpeechEngine: Sendable {
     deinit { inbox.stop() }
 
     /// Starts an utterance.
+    /// - Parameter name: with one, it is kept by the engine's keeper.
     /// - Throws: `request` for whatever is wrong with it, `busy` or `draining`; nothing has started then.
-    public func speak(_ request: SpeechRequest, packets: PacketPolicy = .growing) throws(EngineError) -> SpeechStream {
+    public func speak(
+        _ request: SpeechRequest, packets: PacketPolicy = .growing, name: UtteranceName? = nil
+    ) throws(EngineError) -> SpeechStream {
+        var request = request
+        let keeper = name == nil ? nil : keeper
+        keeper?.willSpeak(&request)
         let firstRequest: SpeechRequest, firstPart: PreparedRequest
         var script = Script(request, normalizer: model.configuration.textNormalizer)
         do throws(ModelError) {
@@ -53,14 +61,22 @@ public final class SpeechEngine: Sendable {
             throw .request(error)
         }
         let id = nextID.wrappingAdd(1, ordering: .relaxed).oldValue
+        let tag =
+            switch name {
+            case .tag(let tag): tag
+            case .numbered(let kind): "\(kind)-\(id)"
+            case nil: "speech-\(id)"
+            }
+        let record = keeper.map { UtteranceRecord(request, tag: tag, packets: packets, keeper: $0) }
         if !inbox.isDraining, let events = starters?.events(request, packets) {
-            let stream = SpeechStream(id: id, wakeEngine: {})
+            let stream = SpeechStream(id: id, tag: tag, wakeEngine: {}, record: record)
             for event in events { stream.deliver(event) }
             return stream
         }
         // The stream keeps the engine, so that what has been started can be read to its end.
         let stream = SpeechStream(
-            id: id, wakeEngine: { self.inbox.wake() }, recorder: starters?.recorder(request, packets))
+            id: id, tag: tag, wakeEngine: { self.inbox.wake() }, recorder: starters?.recorder(request, packets),
+            record: record)
         try inbox.add(
             Arrival(
                 request: firstRequest, firstPart: firstPart, script: script, isComplete: request.isComplete,

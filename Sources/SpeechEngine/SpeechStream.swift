@@ -98,9 +98,12 @@ public final class SpeechStream: AsyncSequence, Sendable {
 
     /// A number of its own in this engine.
     public let id: UInt64
+    /// Its name, or one that its number makes.
+    public let tag: String
     private let state = Mutex(State())
     private let wakeEngine: @Sendable () -> Void
     private let recorder: (@Sendable (SpeechEvent) -> Void)?
+    private let record: UtteranceRecord?
 
     private struct State {
         var events: [SpeechEvent] = []
@@ -113,12 +116,17 @@ public final class SpeechStream: AsyncSequence, Sendable {
         var textComplete = false
     }
 
-    /// - Parameter recorder: sees every event as it is delivered.
+    /// - Parameters:
+    ///   - recorder: sees every event as it is delivered.
+    ///   - record: takes what is to be kept; nil keeps nothing.
     init(
-        id: UInt64, wakeEngine: @escaping @Sendable () -> Void, recorder: (@Sendable (SpeechEvent) -> Void)? = nil
+        id: UInt64, tag: String, wakeEngine: @escaping @Sendable () -> Void,
+        recorder: (@Sendable (SpeechEvent) -> Void)? = nil, record: UtteranceRecord? = nil
     ) {
         self.id = id
+        self.tag = tag
         self.recorder = recorder
+        self.record = record
         self.wakeEngine = wakeEngine
     }
 
@@ -126,6 +134,7 @@ public final class SpeechStream: AsyncSequence, Sendable {
 
     /// Appends text to an utterance that was started incomplete.
     public func append(_ text: String) {
+        record?.append(text)
         state.withLock { $0.text.append(text) }
         wakeEngine()
     }
@@ -199,6 +208,10 @@ public final class SpeechStream: AsyncSequence, Sendable {
 
     func deliver(_ event: SpeechEvent) {
         recorder?(event)
+        if let record { record.take(event) { self.hand(event) } } else { hand(event) }
+    }
+
+    private func hand(_ event: SpeechEvent) {
         let reader = state.withLock { state -> CheckedContinuation<SpeechEvent?, Never>? in
             if case .end = event { state.ended = true }
             if let reader = state.reader {

@@ -46,10 +46,13 @@ final class ServerContext: Sendable {
     var model: SpeechModel { engine.model }
 
     /// Starts an utterance, which ends at the limit on time; what the engine refuses comes as an API error.
-    func speak(_ request: SpeechRequest, packets: PacketPolicy? = nil) throws(APIError) -> SpeechStream {
+    /// - Parameter name: nil if nobody has asked for it.
+    func speak(
+        _ request: SpeechRequest, packets: PacketPolicy? = nil, name: UtteranceName? = nil
+    ) throws(APIError) -> SpeechStream {
         if isDraining { throw APIError(EngineError.draining) }
         do throws(EngineError) {
-            let stream = try engine.speak(request, packets: packets ?? options.packets)
+            let stream = try engine.speak(request, packets: packets ?? options.packets, name: name)
             if let limit = options.requestTimeout {
                 MultiThreadedEventLoopGroup.singleton.any().scheduleTask(in: .milliseconds(Int64(limit * 1000))) {
                     [weak stream] in stream?.cancel(.timeout)
@@ -58,6 +61,17 @@ final class ServerContext: Sendable {
             return stream
         } catch {
             throw APIError(error)
+        }
+    }
+
+    /// Counts an utterance that has ended, and logs what is to be logged of it.
+    /// - Parameters:
+    ///   - tag: its stream's.
+    ///   - endpoint: what metrics call the way that it came by.
+    func ended(_ summary: SpeechSummary, tag: String, endpoint: String, packets: [PacketTimes]) {
+        metrics.ended(summary, endpoint: endpoint)
+        for trace in RequestTrace.allCases where options.traces.contains(trace) {
+            for line in trace.lines(tag: tag, summary, packets) { logger.info("\(line)") }
         }
     }
 

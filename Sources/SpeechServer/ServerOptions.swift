@@ -30,8 +30,9 @@ public struct ServerOptions: Sendable {
     public var decodeMode = "incremental"
     /// Which figures of each request are logged.
     public var traces: Set<RequestTrace> = []
-    /// Keeps codes of each request of `/tts/stream`, `/synthesize` and `/v1/audio/speech`; nil keeps none.
-    public var codeKeeper: CodeKeeper?
+    /// The JSON of the codes that the engine's keeper has under a tag, nil if it has none, for `GET /v1/codes/{tag}`; nil
+    /// if none are kept.
+    public var readCodes: (@Sendable (String) throws -> [UInt8]?)?
     /// Texts that are spoken at the start, so that the engine's cache of openers has them.
     public var starterTexts: [String] = []
     /// Bytes of text in one request.

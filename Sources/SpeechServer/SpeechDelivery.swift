@@ -23,7 +23,7 @@ struct SpeechDelivery: Sendable {
     /// The path, for the metrics.
     let endpoint: String
     /// Names the request.
-    let tag: String
+    var tag: String { stream.tag }
     let submitted = ContinuousClock.now
     private let json: JSONValue
     private let first: SpeechEvent?
@@ -35,13 +35,11 @@ struct SpeechDelivery: Sendable {
         _ request: SpeechRequest, fields: SpeechFields, json: JSONValue, server: ServerContext,
         context: ServerRequestContext, endpoint: String
     ) async throws(APIError) {
-        var request = request
-        let take = server.options.codeKeeper?.begin(&request)
         let packets = fields.packetTokens.map { PacketPolicy.fixed($0) } ?? server.options.packets
-        let stream = try server.speak(request, packets: packets)
         let kind = ["/tts/stream": "stream", "/synthesize": "synthesize"][endpoint] ?? "speech"
-        tag = fields.tag ?? "\(kind)-\(stream.id)"
-        kept = Kept(request: request, packets: packets, take: take)
+        let stream = try server.speak(
+            request, packets: packets, name: fields.tag.map { .tag($0) } ?? .numbered(kind))
+        kept = Kept(request: request)
         self.json = json
         self.server = server
         self.context = context
@@ -52,11 +50,11 @@ struct SpeechDelivery: Sendable {
         first = await events.next()
         guard case .end(let summary) = first else { return }
         if summary.finishReason == .timeout || summary.finishReason == .cancelled {
-            await note(summary)
+            note(summary)
             throw .unavailable("the request took too long and was ended", code: "timeout", retryAfter: 1)
         }
         if summary.finishReason.isFault {
-            await note(summary)
+            note(summary)
             throw .unavailable(
                 "\(Self.fault(summary)); try again", code: summary.finishReason.rawValue, retryAfter: 5)
         }
@@ -78,7 +76,7 @@ struct SpeechDelivery: Sendable {
             }
         }
         guard let end else { throw .server("the speech ended without a result") }
-        await note(end)
+        note(end)
         guard !end.finishReason.isFault else { throw .server("\(Self.fault(end)) on the way; try again") }
         return (samples, end)
     }
@@ -173,7 +171,7 @@ struct SpeechDelivery: Sendable {
                 try await send(encoder.encode(stretch?.add(packet.samples) ?? packet.samples))
             case .end(let summary):
                 end = summary
-                await note(summary)
+                note(summary)
                 if let rest = stretch?.finish(), !rest.isEmpty { try await send(encoder.encode(rest)) }
                 try await send(encoder.finish())
                 try await atEnd(summary)
@@ -204,12 +202,8 @@ struct SpeechDelivery: Sendable {
         try await writer.write(contentsOf: buffers)
     }
 
-    private func note(_ summary: SpeechSummary) async {
-        server.metrics.ended(summary, endpoint: endpoint)
-        for trace in RequestTrace.allCases where server.options.traces.contains(trace) {
-            for line in trace.lines(tag: tag, summary, kept.times) { server.logger.info("\(line)") }
-        }
-        await kept.keep(tag: tag, summary, server.logger)
+    private func note(_ summary: SpeechSummary) {
+        server.ended(summary, tag: tag, endpoint: endpoint, packets: kept.times)
         let result = summary.json
         context.notes.add("speech", result)
         guard let directory = server.options.recordDirectory else { return }
@@ -222,15 +216,9 @@ struct SpeechDelivery: Sendable {
 /// What is remembered of an utterance until its end.
 private final class Kept: Sendable {
     private let request: SpeechRequest
-    private let packets: PacketPolicy
-    private let take: CodeKeeper.Take?
-    private let state = Mutex<(codes: [Int32], first: [Int32], times: [PacketTimes])>(([], [], []))
+    private let state = Mutex<(first: [Int32], times: [PacketTimes])>(([], []))
 
-    init(request: SpeechRequest, packets: PacketPolicy, take: CodeKeeper.Take?) {
-        self.request = request
-        self.packets = packets
-        self.take = take
-    }
+    init(request: SpeechRequest) { self.request = request }
 
     var times: [PacketTimes] { state.withLock { $0.times } }
 
@@ -242,7 +230,6 @@ private final class Kept: Sendable {
         state.withLock { state in
             if state.times.isEmpty { state.first = packet.codes }
             state.times.append(packet.times)
-            if take != nil { state.codes += packet.codes }
         }
     }
 
@@ -252,21 +239,6 @@ private final class Kept: Sendable {
         if request.sampling.greedy { members["greedy"] = .bool(true) }
         if let tokens = request.sampling.maxNewTokens { members["max_new_tokens"] = .integer(tokens) }
         return .object(members)
-    }
-
-    /// Returns when the codes are kept, so that whoever has the end of the response can ask for them.
-    func keep(tag: String, _ summary: SpeechSummary, _ logger: Logger) async {
-        guard let take else { return }
-        var packetFrames: Int?
-        if case .fixed(let count) = packets { packetFrames = count }
-        let utterance = SpokenUtterance(
-            tag: tag, request: request, packetFrames: packetFrames, codes: state.withLock { $0.codes },
-            summary: summary)
-        do {
-            try await NIOThreadPool.singleton.runIfActive { try take(utterance) }
-        } catch {
-            logger.error("the codes of \(tag) cannot be kept: \(error)")
-        }
     }
 }
 

@@ -200,7 +200,7 @@ final class WebSocketElevenLabs: Sendable {
                 case .ready: break
                 case .began: encoder = try WebSocketAudioEncoder(format, modelRate: server.model.sampleRate)
                 case .packet(let packet): try await send(encoder.encode(packet.samples, pcm: packet.pcm), context: id)
-                case .ended(_, let end):
+                case .ended(_, _, let end):
                     try await send(encoder.finish(), context: id)
                     summary = end
                 }

@@ -11,7 +11,7 @@ enum SpeechContextEvent: Sendable {
     /// Its audio, in order.
     case packet(SpeechPacket)
     /// It has ended.
-    case ended(utterance: Int, SpeechSummary)
+    case ended(utterance: Int, tag: String, SpeechSummary)
 }
 
 /// Why a context takes no more text.
@@ -165,16 +165,19 @@ final class SpeechContext: Sendable {
                 return !state.isCancelled
             }
             guard goesOn else { return }
-            let stream = try utterance.start(server, request)
+            let stream = try utterance.start(server, request, name: name(index))
+            var packets: [PacketTimes] = []
             // A cancel that came before the stream was there.
             if isCancelled { stream.cancel() }
             try await handle(.began(utterance: index))
             for await event in stream {
                 switch event {
-                case .packet(let packet): if !isCancelled { try await handle(.packet(packet)) }
+                case .packet(let packet):
+                    packets.append(packet.times)
+                    if !isCancelled { try await handle(.packet(packet)) }
                 case .end(let summary):
-                    server.metrics.ended(summary, endpoint: endpoint)
-                    try await handle(.ended(utterance: index, summary))
+                    server.ended(summary, tag: stream.tag, endpoint: endpoint, packets: packets)
+                    try await handle(.ended(utterance: index, tag: stream.tag, summary))
                 }
             }
             // An utterance that ended by itself stays open: what is appended up to the next flush is its text, too late.
@@ -182,6 +185,12 @@ final class SpeechContext: Sendable {
             state.withLock { $0.speaking = nil }
             index += 1
         }
+    }
+
+    /// What one of its utterances is called: the client's own tag, with the utterance's number from the second on.
+    private func name(_ index: Int) -> UtteranceName {
+        if let tag = fields.tag { return .tag(index == 0 ? tag : "\(tag)-\(index + 1)") }
+        return .numbered(endpoint.hasPrefix("/") ? "websocket" : endpoint)
     }
 }
 
@@ -218,14 +227,16 @@ private final class ContextUtterance: Sendable {
 
     func cancel() { state.withLock { $0.stream }?.cancel() }
 
-    func start(_ server: ServerContext, _ base: SpeechRequest) throws(APIError) -> SpeechStream {
+    func start(
+        _ server: ServerContext, _ base: SpeechRequest, name: UtteranceName
+    ) throws(APIError) -> SpeechStream {
         let result = state.withLock { state -> Result<SpeechStream, APIError> in
             var request = base
             request.text = state.text
             request.isComplete = isWhole
             state.text = ""
             do throws(APIError) {
-                let stream = try server.speak(request)
+                let stream = try server.speak(request, name: name)
                 if state.isComplete && !isWhole { stream.completeText() }
                 state.stream = stream
                 return .success(stream)

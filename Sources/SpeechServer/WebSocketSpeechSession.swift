@@ -190,11 +190,12 @@ final class WebSocketSpeechSession: Sendable {
             case .packet(let packet):
                 frames = packet.frames.upperBound
                 try await send(encoder.encode(packet.samples, pcm: packet.pcm), frames: packet.frames)
-            case .ended(let index, let summary):
+            case .ended(let index, let tag, let summary):
                 if !context.isCancelled { try await send(encoder.finish(), frames: frames..<frames) }
                 summaries.append(summary)
                 var members = Self.members(of: summary.json)
                 members["utterance"] = .integer(index)
+                members["tag"] = .string(tag)
                 try await connection.send(Self.event("utterance", id, members))
             }
         }

@@ -201,7 +201,7 @@ final class WyomingSession: Sendable {
                     WyomingReply(
                         "audio-chunk", data: AudioFormat(rate: rate, timestamp: milliseconds), payload: packet.pcm))
                 samples += packet.samples.count
-            case .ended(_, let summary):
+            case .ended(_, _, let summary):
                 for warning in summary.warnings { server.logger.debug("Wyoming: \(warning)") }
             }
         }

@@ -60,8 +60,9 @@ struct DeviceOptions: ParsableArguments {
     func devices() throws -> Devices { try Devices(device: device) }
 
     /// An engine there.
-    func engine(_ model: SpeechModel) throws -> SpeechEngine {
+    func engine(_ model: SpeechModel, _ change: (inout EngineOptions) -> Void = { _ in }) throws -> SpeechEngine {
         var options = EngineOptions()
+        change(&options)
         try devices().load(model, into: &options)
         return SpeechEngine(model: model, options: options)
     }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import AudioFiles
 import Qwen3TTS
+import Settings
 import SpeechEngine
 
 #if canImport(FoundationEssentials)
@@ -60,6 +61,12 @@ struct SayCommand: AsyncParsableCommand {
     @Option(name: .shortAndLong, help: "A WAV file, or - for raw PCM on standard output.")
     var output: String?
 
+    @Flag(name: .of(.codeDump), help: .of(.codeDump))
+    var codeDump = false
+
+    @Option(name: .of(.codeDumpDirectory), help: .of(.codeDumpDirectory))
+    var codeDumpDirectory: String?
+
     @Flag(help: "Print times, frames, finish reason and hashes as JSON.")
     var json = false
 
@@ -80,8 +87,12 @@ struct SayCommand: AsyncParsableCommand {
 
         let toStandardOutput = output == "-" || (output == nil && isatty(STDOUT_FILENO) == 0)
         let path = output ?? "speech.wav"
-        let engine = try device.engine(model)
-        let stream = try engine.speak(request, packets: packet == 0 ? .growing : .fixed(packet))
+        let codes = try settings().codeDump(
+            model, switches: ["deterministic_policy": sampling.greedy ? "greedy" : "seeded"])
+        let engine = try device.engine(model) { $0.keeper = codes }
+        let stream = try engine.speak(
+            request, packets: packet == 0 ? .growing : .fixed(packet),
+            name: .tag(toStandardOutput ? "say" : Self.tag(of: path)))
         var writer =
             toStandardOutput
             ? try WAVWriter(descriptor: STDOUT_FILENO, container: .rawPCM, sampleRate: model.sampleRate)
@@ -104,6 +115,24 @@ struct SayCommand: AsyncParsableCommand {
             }
         }
         try writer.finish()
+    }
+
+    /// Whether codes are kept is set as everywhere; all else of a single utterance is said by its own flags.
+    private func settings() throws -> Settings {
+        var flags: [(setting: Setting, text: String)] = codeDump ? [(.codeDump, "1")] : []
+        if let codeDumpDirectory { flags.append((.codeDumpDirectory, codeDumpDirectory)) }
+        do {
+            return try Settings(flags: flags, environment: ProcessInfo.processInfo.environment)
+        } catch {
+            throw ValidationError(error.description + ".")
+        }
+    }
+
+    /// The name of a file without its ending, as far as it can be a tag: the codes go by the same name as the audio.
+    private static func tag(of path: String) -> String {
+        let name = path.split(separator: "/").last.map(String.init) ?? path
+        let stem = name.lastIndex(of: ".").map { String(name[..<$0]) } ?? name
+        return stem.map { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) ? String($0) : "-" }.joined()
     }
 
     private func inputText() throws -> String {

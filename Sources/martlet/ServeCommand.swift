@@ -68,8 +68,12 @@ struct ServeCommand: AsyncParsableCommand {
         let loaded = try model.load(settings)
         options.modelNames = ServerOptions.modelNames(asked: named, folder: loaded.directory)
         options.version = Martlet.configuration.version
-        options.codeKeeper = try settings.codeKeeper(loaded)
-        let engine = try settings.engine(loaded) { limits.apply(to: &$0) }
+        let codes = try settings.codeDump(loaded, switches: settings.switches)
+        if let codes { options.readCodes = { try codes.read($0) } }
+        let engine = try settings.engine(loaded) {
+            limits.apply(to: &$0)
+            $0.keeper = codes
+        }
         if options.apiKeys.isEmpty && !["127.0.0.1", "::1", "localhost"].contains(options.host) {
             printError("warning: everyone who reaches \(options.host) may use this server: set --api-key")
         }

@@ -134,17 +134,14 @@ extension Settings {
         if isOn(.starterCache) { options.starterTexts = list(.starterTexts) }
     }
 
-    /// What keeps the codes of a server's requests; nil if they are not to be kept.
-    func codeKeeper(_ model: SpeechModel) throws -> CodeKeeper? {
+    /// What keeps the codes of an engine's utterances; nil if they are not to be kept.
+    /// - Parameter switches: what the meta files say that was set.
+    func codeDump(_ model: SpeechModel, switches: [String: String]) throws -> CodeDump? {
         let choices = try topChoices()
         guard isOn(.codeDump) || choices != nil else { return nil }
-        let dump = CodeDump(
-            model: model, folder: text(.codeDumpDirectory) ?? "codes", switches: switches, choices: choices)
-        return CodeKeeper(
-            begin: { request in
-                let take = dump.begin(&request)
-                return { try take($0.tag, $0.codes, $0.packetFrames, $0.summary) }
-            }, read: { try dump.read($0) })
+        return CodeDump(
+            model: model, folder: text(.codeDumpDirectory) ?? "codes", switches: switches, choices: choices,
+            failed: { printError("error: " + $0) })
     }
 
     /// Which steps' likeliest codes are kept.

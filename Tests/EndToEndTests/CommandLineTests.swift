@@ -32,6 +32,25 @@ import Testing
         #expect(["length", "stop"].contains(summary.finishReason))
     }
 
+    /// The same files as a server's.
+    @Test func codesAreKeptWhereTheOldNamesSay() async throws {
+        let folder = try TemporaryFolder()
+        let result = try await Martlet(
+            ["say", "Tea.", "-o", folder.path + "/my tea.wav", "--json"] + Self.model + Self.short,
+            environment: [
+                "TTS_CODE_DUMP_ENABLE": "1", "TTS_CODE_DUMP_DIR": folder.path, "TTS_CODEGEN_DEBUG_TOPK": "1",
+            ])
+        #expect(result.status == 0, "\(result.errors)")
+        struct Meta: Decodable { let tag, text, codes_sha256: String }
+        let meta = try JSONDecoder().decode(
+            Meta.self, from: Data(contentsOf: URL(fileURLWithPath: folder.path + "/meta_my-tea.json")))
+        #expect(meta.tag == "my-tea" && meta.text == "Tea.")
+        #expect(String(decoding: result.output, as: UTF8.self).contains(meta.codes_sha256))
+        for name in ["codes_my-tea.safetensors", "topk_my-tea.json"] {
+            #expect(FileManager.default.fileExists(atPath: folder.path + "/" + name))
+        }
+    }
+
     @Test func seedsDifferAndGreedyDoesNot() async throws {
         func speak(_ more: [String]) async throws -> Data {
             try await Martlet(["say", "So.", "-o", "-", "--max-seconds", "0.3"] + Self.model + more).output

@@ -25,6 +25,26 @@ import Testing
         return request
     }
 
+    @Test func utterancesAreKeptUnderTheContextsTag() async throws {
+        let keeper = TagKeeper()
+        try await withSpeechServer(keeper: keeper) { _, port in
+            try await WebSocketTestClient.connect(port: port, path: Self.path) { client in
+                try await client.send(Self.start("a", ["tag": "mine", "input": "tea for"]))
+                try await client.send(["type": "append", "context": "a", "text": " two"])
+                try await client.send(["type": "flush", "context": "a"])
+                try await client.send(["type": "append", "context": "a", "text": "one"])
+                try await client.send(["type": "complete", "context": "a"])
+                for tag in ["mine", "mine-2"] {
+                    #expect(try await client.event("utterance", context: "a")?["tag"]?.string == tag)
+                }
+                #expect(keeper.texts == ["mine": "tea for two", "mine-2": "one"])
+                try await client.send(Self.start("b", ["input": "tea", "complete": true]))
+                let tag = try await client.event("utterance", context: "b")?["tag"]?.string
+                #expect(tag?.hasPrefix("websocket-") == true && tag.flatMap { keeper.texts[$0] } == "tea")
+            }
+        }
+    }
+
     @Test func textInPiecesEqualsTextAtOnce() async throws {
         try await withSpeechServer { server, port in
             let alone = try await spokenAlone(Self.request(Self.text), server.engine)

@@ -4,6 +4,7 @@ import NIOWebSocket
 import Qwen3TTS
 import SpeechEngine
 import TestSupport
+import Synchronization
 import Tensors
 
 @testable import SpeechServer
@@ -11,7 +12,7 @@ import Tensors
 /// A server on a free port of the loopback address, with the small CustomVoice model, while `body` runs.
 /// - Parameter frames: ends every utterance after so many frames, as a run-away; nil leaves the defaults.
 func withSpeechServer<Value: Sendable>(
-    frames: Int? = nil, _ change: (inout ServerOptions) -> Void = { _ in },
+    frames: Int? = nil, keeper: (any UtteranceKeeper)? = nil, _ change: (inout ServerOptions) -> Void = { _ in },
     _ body: @escaping @Sendable (ServerContext, _ port: Int) async throws -> Value
 ) async throws -> Value {
     var options = ServerOptions()
@@ -20,6 +21,7 @@ func withSpeechServer<Value: Sendable>(
     change(&options)
     let model = try SpeechModel(directory: Fixture.customVoice.directory, compute: Compute(threads: 2))
     var engineOptions = EngineOptions()
+    engineOptions.keeper = keeper
     if let frames {
         engineOptions.runaway?.baseFrames = frames
         engineOptions.runaway?.framesPerToken = 0
@@ -151,4 +153,18 @@ func spokenAlone(_ request: SpeechRequest, _ engine: SpeechEngine) async throws 
         }
     }
     throw CancellationError()
+}
+
+/// Keeps tags and texts of what is spoken.
+final class TagKeeper: UtteranceKeeper {
+    private let state = Mutex<[String: String]>([:])
+
+    /// Texts by tag.
+    var texts: [String: String] { state.withLock { $0 } }
+
+    func willSpeak(_ request: inout SpeechRequest) {}
+
+    func keep(_ utterance: SpokenUtterance) {
+        state.withLock { $0[utterance.tag] = utterance.request.text }
+    }
 }

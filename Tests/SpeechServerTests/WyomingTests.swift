@@ -110,9 +110,9 @@ import Testing
     }
 
     private static func withWyoming(
-        _ body: @escaping @Sendable (ServerContext, Int) async throws -> Void
+        keeper: (any UtteranceKeeper)? = nil, _ body: @escaping @Sendable (ServerContext, Int) async throws -> Void
     ) async throws {
-        try await withSpeechServer(frames: 8) { server, _ in
+        try await withSpeechServer(frames: 8, keeper: keeper) { server, _ in
             let found = Mutex<Int?>(nil)
             let wyoming = WyomingServer(
                 server: server, host: "127.0.0.1", port: 0,
@@ -145,7 +145,8 @@ import Testing
     }
 
     @Test func wholeTextsAndPieces() async throws {
-        try await Self.withWyoming { server, port in
+        let keeper = TagKeeper()
+        try await Self.withWyoming(keeper: keeper) { server, port in
             var request = SpeechRequest(text: "tea for two")
             let whole = try await spokenAlone(request, server.engine)
             request.layout = .streaming
@@ -168,6 +169,8 @@ import Testing
             #expect(streamed.filter { $0.type == "audio-start" }.count == 1)
             #expect(streamed.suffix(2).map(\.type) == ["audio-stop", "synthesize-stopped"])
             #expect(sha256(streamed.flatMap(\.payload)) == pieces.summary.fingerprint.pcm)
+            #expect(keeper.texts.keys.allSatisfy { $0.hasPrefix("wyoming-") })
+            #expect(Array(keeper.texts.values) == ["tea for two", "tea for two"])
         }
     }
 

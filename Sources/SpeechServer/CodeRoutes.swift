@@ -2,43 +2,6 @@ import HTTPTypes
 import Hummingbird
 import NIOCore
 import NIOPosix
-public import Qwen3TTS
-public import SpeechEngine
-
-/// An utterance that was spoken, for whoever keeps its codes.
-public struct SpokenUtterance: Sendable {
-    /// Names the request: what the client called it, or the server.
-    public let tag: String
-    /// What was asked for.
-    public let request: SpeechRequest
-    /// Codec frames of a packet; nil if they grew.
-    public let packetFrames: Int?
-    /// Its codes, [frames, code groups].
-    public let codes: [Int32]
-    /// What is known at its end.
-    public let summary: SpeechSummary
-}
-
-/// Keeps codes of requests, and gives them back to whoever asks: `GET /v1/codes/{tag}`.
-public struct CodeKeeper: Sendable {
-    /// Takes what was spoken.
-    public typealias Take = @Sendable (SpokenUtterance) throws -> Void
-
-    /// Called before an utterance, which it may change; what it returns is called after it, away from the threads that
-    /// serve.
-    public var begin: @Sendable (inout SpeechRequest) -> Take
-    /// The JSON of what was kept under a tag; nil if nothing was.
-    public var read: @Sendable (String) throws -> [UInt8]?
-
-    /// A keeper of these two parts.
-    public init(
-        begin: @escaping @Sendable (inout SpeechRequest) -> Take,
-        read: @escaping @Sendable (String) throws -> [UInt8]?
-    ) {
-        self.begin = begin
-        self.read = read
-    }
-}
 
 /// `GET /v1/codes/{tag}`: the codes of a request and what is known of them.
 struct CodeRoutes: Sendable {
@@ -46,14 +9,14 @@ struct CodeRoutes: Sendable {
 
     func add(to router: Router<ServerRequestContext>) {
         router.get("/v1/codes/:tag") { _, context in
-            guard let keeper = server.options.codeKeeper else {
+            guard let read = server.options.readCodes else {
                 throw APIError(
                     status: .notFound, kind: .invalidRequest,
                     message: "this server keeps no codes: start it with --code-dump", code: "codes_not_kept")
             }
             let tag = try context.parameters.require("tag")
             let json = try await NIOThreadPool.singleton.runIfActive {
-                RequestTag.isValid(tag) ? try keeper.read(tag) : nil
+                RequestTag.isValid(tag) ? try read(tag) : nil
             }
             guard let json else {
                 throw APIError(
