@@ -454,7 +454,7 @@ public final class CUDAStages: @unchecked Sendable {
 
     /// Chooses code 0 from each slot's logits and completes the frame; keeps the codes in the slot as the next talker
     /// input. Where code 0 is the end of speech, the other codes mean nothing.
-    /// - Parameter forced: codes [batch][groups] to take instead, for tests.
+    /// - Parameter forced: codes [batch][groups] to take instead; those below zero are chosen.
     /// - Returns: codes [batch][groups].
     public func frame(_ batch: [Entry], forced: [Int32]? = nil) throws(CUDAError) -> [[Int32]] {
         if batch.isEmpty { return [] }
@@ -606,7 +606,7 @@ public final class CUDAStages: @unchecked Sendable {
         return address
     }
 
-    // MARK: For tests
+    // MARK: Looking in
 
     /// The talker's normed hidden state of a slot.
     func hiddenState(_ slot: Int) throws(CUDAError) -> [Float] {
@@ -614,7 +614,7 @@ public final class CUDAStages: @unchecked Sendable {
     }
 
     /// The talker's raw logits of a slot.
-    func talkerLogits(_ slot: Int) throws(CUDAError) -> [Float] {
+    package func talkerLogits(_ slot: Int) throws(CUDAError) -> [Float] {
         try device.floats(logits.address + UInt64(slot * padded(vocabulary) * 4), vocabulary)
     }
 
@@ -624,7 +624,7 @@ public final class CUDAStages: @unchecked Sendable {
     }
 
     /// Sets the talker's logits of a slot.
-    func setTalkerLogits(_ slot: Int, _ values: [Float]) throws(CUDAError) {
+    package func setTalkerLogits(_ slot: Int, _ values: [Float]) throws(CUDAError) {
         try device.copyIn(logits.address + UInt64(slot * padded(vocabulary) * 4), values)
     }
 
@@ -635,7 +635,7 @@ public final class CUDAStages: @unchecked Sendable {
     }
 
     /// The predictor's logits of the last frame [groups - 1][batch][vocabulary].
-    func predictorLogits(batch: Int) throws(CUDAError) -> [[Float]] {
+    package func predictorLogits(batch: Int) throws(CUDAError) -> [[Float]] {
         let inner = configuration.codePredictor.vocabularySize
         let ld = padded(inner)
         let all = try device.floats(logitsOut, (groups - 1) * batch * ld)

@@ -120,8 +120,7 @@ extension SpeechModel {
             let others = codePredictor.frames(hidden: hidden, code0: framing.map(\.code0)) { slot, group, logits in
                 let utterance = batch[framing[slot].index]
                 utterance.logitTap?(utterance.frames, group, logits)
-                return utterance.sampler.choose(
-                    logits, rule: utterance.rules.codePredictor, frame: utterance.frames, codebook: group)
+                return utterance.choose(logits, codebook: group)
             }
             for (slot, entry) in framing.enumerated() {
                 let utterance = batch[entry.index]

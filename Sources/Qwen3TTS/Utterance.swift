@@ -135,7 +135,7 @@ public final class Utterance: @unchecked Sendable {
 
     package let rules: GenerationConfiguration
     let sampler: Sampler
-    let logitTap: LogitTap?
+    package let logitTap: LogitTap?
     var constraints: TalkerConstraints
     let cache: KVCache
 
@@ -272,6 +272,11 @@ public final class Utterance: @unchecked Sendable {
             return true
         }
         return false
+    }
+
+    /// Chooses a code of the next frame from the code predictor's logits, as all stages do.
+    package func choose(_ logits: UnsafeMutableBufferPointer<Float>, codebook: Int) -> Int32 {
+        sampler.choose(logits, rule: rules.codePredictor, frame: frames, codebook: codebook)
     }
 
     /// The codes of the next frame, [code groups].

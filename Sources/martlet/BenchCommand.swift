@@ -1,4 +1,5 @@
 import ArgumentParser
+import CUDABackend
 import Experiments
 import Qwen3TTS
 
@@ -16,13 +17,18 @@ struct BenchCommand: ParsableCommand {
             abstract: "Measure each stage beside its floor.",
             discussion: """
                 The floor is the time that reading the weights and computing take at the least, from the memory \
-                bandwidth and the arithmetic rate that are measured in the same run.
+                bandwidth and the arithmetic rate that are measured in the same run. On a GPU the weights are made up, \
+                so that the configuration files of the model folder suffice, and the ceiling is the rate of a copy.
                 """)
 
         @OptionGroup var model: ModelOptions
+        @OptionGroup var device: DeviceOptions
 
-        @Option(help: "Codec frames of a packet.")
+        @Option(help: "Codec frames of a packet, on the CPU.")
         var packet = 1
+
+        @Option(help: "On a GPU, numbers of utterances that speak together.")
+        var sessions = "1,8,64"
 
         @Option(help: "Frames that are timed.")
         var frames = 32
@@ -37,9 +43,20 @@ struct BenchCommand: ParsableCommand {
             guard (1...100_000).contains(frames) else {
                 throw ValidationError("--frames is \(frames), expected 1 to 100000.")
             }
+            guard !counts.isEmpty, counts.count == sessions.split(separator: ",").count,
+                counts.allSatisfy({ (1...1024).contains($0) })
+            else { throw ValidationError("--sessions is \(sessions), expected numbers from 1 to 1024 such as 1,8.") }
         }
 
+        private var counts: [Int] { sessions.split(separator: ",").compactMap { Int($0) } }
+
         func run() throws {
+            if let index = try device.devices().decoding {
+                try CUDABenchmark.run(directory: model.directory(), device: index, batches: counts, frames: frames) {
+                    print($0)
+                }
+                return
+            }
             var options = BenchOptions()
             options.packet = packet
             options.frames = frames

@@ -28,6 +28,10 @@ struct BenchLoadCommand: AsyncParsableCommand {
     var url: String?
 
     @OptionGroup var model: ModelOptions
+    @OptionGroup var device: DeviceOptions
+
+    @Option(help: "Utterances that the server which is started speaks at a time.")
+    var maxStreams: Int?
 
     @Option(help: "Scheduler of the server that is started: playback-lead or arrival.")
     var scheduling = SchedulingArgument.playbackLead
@@ -92,6 +96,8 @@ struct BenchLoadCommand: AsyncParsableCommand {
             var arguments = ["--model", try model.directory()]
             if let weights = model.weights { arguments += ["--weights", weights.rawValue] }
             if let threads = model.threads { arguments += ["--threads", "\(threads)"] }
+            arguments += ["--device", device.device]
+            if let maxStreams { arguments += ["--max-streams", "\(maxStreams)"] }
             if let maxBatch { arguments += ["--max-batch", "\(maxBatch)"] }
             return arguments + ["--scheduling", scheduling.rawValue]
         }

@@ -7,7 +7,7 @@ import SpeechEngine
 /// Where an engine generates and decodes.
 struct Devices {
     /// Positions in the driver's list; nil is the CPU.
-    private let generation: Int?, decoding: Int?
+    let generation: Int?, decoding: Int?
     private let precision: CodecPrecision
 
     /// - Parameters:

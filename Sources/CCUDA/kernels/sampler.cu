@@ -289,7 +289,10 @@ DEVICE_CALL int choose_of(
         if (chosen == 0) chosen = ~last;
     }
     int code = (int)~block_maximum(sums, chosen);
-    if (p.forced) code = ((const int *)p.forced)[place * p.groups + p.codebook];
+    if (p.forced) {
+        const int given = ((const int *)p.forced)[place * p.groups + p.codebook];
+        if (given >= 0) code = given;
+    }
     return min(max(code, 0), p.vocabulary - 1);
 }
 

@@ -166,13 +166,16 @@ final class CUDAGenerator: CodeGenerator {
             speaking.map { entry(batch[$0], text: batch[$0].utterance.takeTextRow(configuration)) })
 
         // 3. Code 0, or the end, and the other codes of the frame.
-        let codes = try stages.frame(framing.map { entry(batch[$0], text: nil) })
+        let untapped = framing.filter { batch[$0].utterance.logitTap == nil }
+        var codes = Dictionary(
+            uniqueKeysWithValues: zip(untapped, try stages.frame(untapped.map { entry(batch[$0], text: nil) })))
+        for index in framing where codes[index] == nil { codes[index] = try tappedFrame(batch[index], stages) }
         if !framing.isEmpty {
             let spent = try stages.times()
             times.talker += spent.talker
             times.codePredictor += spent.codePredictor
         }
-        for (index, frame) in zip(framing, codes) {
+        for (index, frame) in codes {
             let stream = batch[index]
             if stream.utterance.goesOn(with: frame[0], configuration) {
                 stream.utterance.append(frame: frame)
@@ -183,6 +186,29 @@ final class CUDAGenerator: CodeGenerator {
             }
         }
         return results
+    }
+
+    /// A frame whose logits are shown to the utterance's tap before a code is chosen. What the tap changes is chosen from
+    /// here, and the rest of the frame is generated again behind it.
+    private func tappedFrame(_ stream: CUDAStream, _ stages: CUDAStages) throws(CUDAError) -> [Int32] {
+        let (utterance, entry) = (stream.utterance, entry(stream, text: nil))
+        var logits = try stages.talkerLogits(entry.slot)
+        logits.withUnsafeMutableBufferPointer { utterance.logitTap?(utterance.frames, 0, $0) }
+        try stages.setTalkerLogits(entry.slot, logits)
+        var codes = try stages.frame([entry])[0]
+        for group in 1..<codes.count {
+            let seen = try stages.predictorLogits(batch: 1)[group - 1]
+            var changed = seen
+            let code = changed.withUnsafeMutableBufferPointer { logits -> Int32 in
+                utterance.logitTap?(utterance.frames, group, logits)
+                let isSame = zip(logits, seen).allSatisfy { $0.bitPattern == $1.bitPattern }
+                return isSame ? codes[group] : utterance.choose(logits, codebook: group)
+            }
+            if code == codes[group] { continue }
+            let rest = Array(repeating: Int32(-1), count: codes.count - group - 1)
+            codes = try stages.frame([entry], forced: codes[..<group] + [code] + rest)[0]
+        }
+        return codes
     }
 
     /// Its slot; nil if it has lost it or there is none.
