@@ -80,10 +80,12 @@ static inline int quantized_code(mk_format format, const uint8_t *codes, size_t 
     return ((codes[nibble_byte(position)] >> nibble_shift(position) & 15) ^ 8) - 8;
 }
 
-// Prepared activations, zeros beyond k. bf16: 16 by 16, evens first. Quantised: per SCALE_BLOCK the scales of its 16
-// groups (zero where the row has ended), then its 16-bit codes, plane after plane.
+// Prepared activations, zeros from k to the end of its lanes or block. bf16: 16 by 16, evens first; rows lie an odd
+// multiple of 512 bytes apart, so that the same piece of eight rows takes different sets of a first-level cache.
+// Quantised: per SCALE_BLOCK the scales of its 16 groups (zero where the row has ended), then its 16-bit codes, plane
+// after plane.
 static inline size_t prepared_size(mk_format format, size_t k) {
-    if (format == MK_BF16) return round_up(k, LANES);
+    if (format == MK_BF16) return ((k + 127) / 128 | 1) * 128;
     return round_up(k, SCALE_BLOCK) / MK_GROUP + round_up(k, QUANT_BLOCK) / 2;
 }
 

@@ -1,7 +1,8 @@
 // NEON: sixteen lanes are four of the thirty-two registers.
 #if defined(__aarch64__)
 
-#define BF16_TILE 2, 2
+#define BF16_PARTS 2
+#define BF16_OUTPUTS 2
 #define QUANTIZED_TILE 1, 4
 
 // Twenty-four registers of sums, four of weights.

@@ -1,7 +1,8 @@
 // Linear layers of few rows. One row is bound by the memory that the weights come from, many rows by arithmetic.
 //
-// The including file defines the tiles for several rows (outputs × rows whose sums stay in registers), BF16_TILE and
-// QUANTIZED_TILE, each "outputs, rows".
+// The including file defines the tiles for several rows: QUANTIZED_TILE, "outputs, rows" whose sums stay in registers;
+// BF16_OUTPUTS, those of a bf16 tile of BF16_ROWS rows, a divisor of BF16_GROUP; and BF16_PARTS, 1 if such a tile takes
+// all sixteen lanes at a time and 2 if the even ones and then the odd ones.
 #include "vectors.h"
 
 // Sixteen activations from i on, zeros beyond k.
@@ -74,36 +75,161 @@ INLINE f32x16 bf16_weights(const uint8_t *w) {
     return (f32x16)__builtin_shufflevector(even, odd, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
-INLINE void step_bf16(const uint8_t *w, size_t row_size, const float *x, size_t ldx, f32x16 *sum, const size_t O,
-                      const size_t R) {
-    f32x16 weights[8];
-    UNROLL for (size_t o = 0; o < O; o++) weights[o] = bf16_weights(w + o * row_size);
+// The terms begin..<end of k for one row and one output.
+INLINE f32x16 dot_bf16(const uint8_t *w, size_t k, const float *x, f32x16 sum) {
+    size_t i = 0;
+    for (; i + LANES <= k; i += LANES) {
+        __builtin_prefetch(w + i * sizeof(uint16_t) + PREFETCH);
+        sum = fma16(bf16_weights(w + i * sizeof(uint16_t)), load_f32x16(x + i), sum);
+    }
+    if (i < k) {
+        uint8_t rest[LANES * sizeof(uint16_t)] = {0};
+        memcpy(rest, w + i * sizeof(uint16_t), (k - i) * sizeof(uint16_t));
+        sum = fma16(bf16_weights(rest), load_f32x16(x + i), sum);
+    }
+    return sum;
+}
+
+// Several rows of bf16 in registers of half the lanes, where a register is no wider: twelve sums, the weights of three
+// outputs and one activation fill sixteen registers, and each weight that was widened is used for four rows.
+#define BF16_GROUP 12
+#define BF16_ROWS 4
+#define PART_LANES (LANES / BF16_PARTS)
+
+#if BF16_PARTS == 2
+typedef f32x8 f32_part;
+INLINE f32_part load_part(const float *p) { return load_f32x8(p); }
+INLINE void store_part(float *p, f32_part value) { store_f32x8(p, value); }
+INLINE f32_part bf16_part(const uint8_t *w, const size_t part) {
+    u32x8 pairs = load_u32x8(w);
+    return (f32_part)(part == 0 ? pairs << 16 : pairs & 0xffff0000u);
+}
+#else
+typedef f32x16 f32_part;
+INLINE f32_part load_part(const float *p) { return load_f32x16(p); }
+INLINE void store_part(float *p, f32_part value) { store_f32x16(p, value); }
+INLINE f32_part bf16_part(const uint8_t *w, const size_t part) {
+    (void)part;
+    return bf16_weights(w);
+}
+#endif
+
+INLINE void step_bf16(const uint8_t *w, size_t row_size, const float *x, size_t ldx, f32_part *sum, const size_t part,
+                      const size_t O, const size_t R) {
+    f32_part weights[BF16_OUTPUTS];
+    UNROLL for (size_t o = 0; o < O; o++) weights[o] = bf16_part(w + o * row_size, part);
     UNROLL for (size_t r = 0; r < R; r++) {
-        f32x16 activations = load_f32x16(x + r * ldx);
-        UNROLL for (size_t o = 0; o < O; o++) sum[r * O + o] = fma16(weights[o], activations, sum[r * O + o]);
+        f32_part activations = load_part(x + r * ldx + part * PART_LANES);
+        UNROLL for (size_t o = 0; o < O; o++) {
+            sum[r * O + o] = __builtin_elementwise_fma(weights[o], activations, sum[r * O + o]);
+        }
     }
 }
 
-// The tile functions add the terms begin..<end of k to sum[r·O + o]; w is the first output's row. `ahead` is PREFETCH
-// for the first rows that use the weights, and 0 for the others, which find them in a cache.
+// Pieces of two rows of weights to ask for while others are at work, a line with each step.
+typedef struct bf16_soon {
+    const uint8_t *first, *second;
+} bf16_soon;
 
-INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, size_t ahead,
-                      f32x16 *sum, const size_t O, const size_t R) {
+// Adds the terms begin..<end of k, for one part of the lanes, to the sums that wait at sums[(r·BF16_GROUP + o)·LANES].
+INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, float *sums,
+                      bf16_soon soon, const size_t part, const size_t O, const size_t R) {
     const size_t row_size = k * sizeof(uint16_t);
-    size_t i = begin;
-    for (; i + LANES <= (end < k ? end : k); i += LANES) {
-        const uint8_t *soon = w + i * sizeof(uint16_t) + ahead;
-        UNROLL for (size_t o = 0; o < O; o++) __builtin_prefetch(soon + o * row_size);
-        step_bf16(w + i * sizeof(uint16_t), row_size, x + i, ldx, sum, O, R);
+    f32_part sum[BF16_OUTPUTS * BF16_ROWS];
+    sums += part * PART_LANES;
+    UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = load_part(sums + (i / O * BF16_GROUP + i % O) * LANES);
+    const float *activations = x + begin, *const half = activations + (end - begin) / 2, *const last = x + end;
+    const uint8_t *weights = w + begin * sizeof(uint16_t), *line = soon.first;
+    for (; activations + LANES <= half; activations += LANES, weights += LANES * sizeof(uint16_t), line += 64) {
+        __builtin_prefetch(line);
+        step_bf16(weights, row_size, activations, ldx, sum, part, O, R);
     }
-    if (i < end) {
-        uint8_t part[8 * LANES * sizeof(uint16_t)] = {0};
+    line = soon.second;
+    for (; activations + LANES <= last; activations += LANES, weights += LANES * sizeof(uint16_t), line += 64) {
+        __builtin_prefetch(line);
+        step_bf16(weights, row_size, activations, ldx, sum, part, O, R);
+    }
+    if (activations < last) {
+        const size_t size = (size_t)(last - activations) * sizeof(uint16_t);
+        uint8_t rest[BF16_OUTPUTS * LANES * sizeof(uint16_t)] = {0};
         UNROLL for (size_t o = 0; o < O; o++) {
-            memcpy(part + o * LANES * sizeof(uint16_t), w + o * row_size + i * sizeof(uint16_t),
-                   (k - i) * sizeof(uint16_t));
+            memcpy(rest + o * LANES * sizeof(uint16_t), weights + o * row_size, size);
         }
-        step_bf16(part, LANES * sizeof(uint16_t), x + i, ldx, sum, O, R);
+        step_bf16(rest, LANES * sizeof(uint16_t), activations, ldx, sum, part, O, R);
     }
+    UNROLL for (size_t i = 0; i < O * R; i++) store_part(sums + (i / O * BF16_GROUP + i % O) * LANES, sum[i]);
+}
+
+// One block of k of O outputs for `rows` rows, 2 to ROW_BLOCK. Meanwhile the block at `next` is asked for, one or two of
+// its rows in each tile: all at once they would hold up what comes from nearer.
+INLINE void block_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t rows, size_t begin, size_t end,
+                       f32x16 *sums, const uint8_t *next, const size_t O) {
+    const size_t passes = (rows + BF16_ROWS - 1) / BF16_ROWS, tiles = passes * BF16_PARTS;
+    for (size_t pass = 0; pass < passes; pass++) {
+        const size_t first = rows * pass / passes, count = rows * (pass + 1) / passes - first;
+        const float *activations = x + first * ldx;
+        float *waiting = (float *)(sums + first * BF16_GROUP);
+        UNROLL for (size_t part = 0; part < BF16_PARTS; part++) {
+            const size_t tile = pass * BF16_PARTS + part, row = O * tile / tiles, last = (O * (tile + 1) - 1) / tiles;
+            const bf16_soon soon = {next + row * k * sizeof(uint16_t), next + last * k * sizeof(uint16_t)};
+            switch (count) {
+            case 4: tile_bf16(w, k, activations, ldx, begin, end, waiting, soon, part, O, 4); break;
+            case 3: tile_bf16(w, k, activations, ldx, begin, end, waiting, soon, part, O, 3); break;
+            default: tile_bf16(w, k, activations, ldx, begin, end, waiting, soon, part, O, 2); break;
+            }
+        }
+    }
+}
+
+static void rows_bf16(const uint8_t *w, size_t k, size_t first, size_t last, const float *x, size_t rows, float *y,
+                      size_t ldy) {
+    const size_t ldx = prepared_size(MK_BF16, k), row_size = k * sizeof(uint16_t);
+    // Blocks of nearly equal size, so that none has a single row.
+    const size_t blocks = (rows + ROW_BLOCK - 1) / ROW_BLOCK;
+    // Few rows wait for weights: where a row of them is one block, they are read as one ascending stream.
+    const bool few = rows <= BF16_ROWS;
+    const size_t group_size = few ? BF16_OUTPUTS : BF16_GROUP, block_size = few && k <= 2 * K_BLOCK ? k : K_BLOCK;
+    for (size_t output = first; output < last; output += group_size) {
+        const size_t count = last - output < group_size ? last - output : group_size;
+        const uint8_t *group = w + output * row_size;
+        for (size_t block = 0; block < blocks; block++) {
+            const size_t first_row = rows * block / blocks, block_rows = rows * (block + 1) / blocks - first_row;
+            const float *activations = x + first_row * ldx;
+            f32x16 sums[ROW_BLOCK * BF16_GROUP];
+            for (size_t i = 0; i < block_rows * BF16_GROUP; i++) sums[i] = 0.0f;
+            for (size_t begin = 0; begin < k; begin += block_size) {
+                const size_t end = k - begin < block_size ? k : begin + block_size;
+                // Rows after the first ones find the weights in a cache.
+                const bool near = end < k || block > 0;
+                const uint8_t *next = group + (near ? end * sizeof(uint16_t) : group_size * row_size);
+                size_t o = 0;
+                for (; o + BF16_OUTPUTS <= count; o += BF16_OUTPUTS) {
+                    block_bf16(group + o * row_size, k, activations, ldx, block_rows, begin, end, sums + o,
+                               next + o * row_size, BF16_OUTPUTS);
+                }
+                for (; o < count; o++) {
+                    block_bf16(group + o * row_size, k, activations, ldx, block_rows, begin, end, sums + o,
+                               next + o * row_size, 1);
+                }
+            }
+            for (size_t r = 0; r < block_rows; r++) {
+                const f32x16 *row = sums + r * BF16_GROUP;
+                float *out = y + (first_row + r) * ldy + output;
+                size_t o = 0;
+                for (; o + 4 <= count; o += 4) store_sums(row + o, out + o, 4);
+                for (; o < count; o++) out[o] = sum_lanes(row[o]);
+            }
+        }
+    }
+}
+
+static void linear_bf16(const uint8_t *w, size_t k, size_t first, size_t last, const float *x, size_t rows, float *y,
+                        size_t ldy) {
+    if (rows > 1) {
+        rows_bf16(w, k, first, last, x, rows, y, ldy);
+        return;
+    }
+    for (size_t o = first; o < last; o++) y[o] = sum_lanes(dot_bf16(w + o * k * sizeof(uint16_t), k, x, 0.0f));
 }
 
 // The codes of plane p of a block.
@@ -171,7 +297,7 @@ DEFINE_QUANTIZED_TILE(q8, MK_Q8)
 DEFINE_QUANTIZED_TILE(q4, MK_Q4)
 
 // `tile` for sums that wait in memory, at sums[r·ld + o].
-#define DEFINE_LINEAR(format_name, format, row_size, tile_shape)                                                       \
+#define DEFINE_QUANTIZED_LINEAR(format_name, format)                                                                   \
     INLINE void block_##format_name(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end,  \
                                     size_t ahead, f32x16 *sums, size_t ld, const size_t O, const size_t R) {           \
         f32x16 sum[16];                                                                                                \
@@ -183,8 +309,7 @@ DEFINE_QUANTIZED_TILE(q4, MK_Q4)
     /* N outputs for all rows, in tiles of O × R. */                                                                   \
     INLINE void rows_##format_name(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t rows, float *y,      \
                                    size_t ldy, const size_t N, const size_t O, const size_t R) {                       \
-        const size_t size = (row_size);                                                                                \
-        const size_t padded = round_up(k, (format) == MK_BF16 ? LANES : QUANT_BLOCK);                                  \
+        const size_t size = quantized_row(format, k), padded = round_up(k, QUANT_BLOCK);                               \
         for (size_t row = 0; row < rows; row += ROW_BLOCK, x += ROW_BLOCK * ldx) {                                     \
             const size_t count = rows - row < ROW_BLOCK ? rows - row : ROW_BLOCK;                                      \
             f32x16 sums[ROW_BLOCK * OUTPUT_GROUP];                                                                     \
@@ -211,24 +336,23 @@ DEFINE_QUANTIZED_TILE(q4, MK_Q4)
                                                                                                                        \
     static void linear_##format_name(const uint8_t *w, size_t k, size_t first, size_t last, const float *x,            \
                                      size_t rows, float *y, size_t ldy) {                                              \
-        const size_t ldx = prepared_size(format, k), size = (row_size);                                                \
+        const size_t ldx = prepared_size(format, k), size = quantized_row(format, k);                                  \
         size_t o = first;                                                                                              \
         for (; rows > 1 && o + OUTPUT_GROUP <= last; o += OUTPUT_GROUP) {                                              \
-            rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, OUTPUT_GROUP, tile_shape);                   \
+            rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, OUTPUT_GROUP, QUANTIZED_TILE);               \
         }                                                                                                              \
         for (; rows > 1 && o < last; o++) rows_##format_name(w + o * size, k, x, ldx, rows, y + o, ldy, 1, 1, 1);      \
         for (; o < last; o++) {                                                                                        \
             /* One output at a time: the processor guesses one ascending stream of weights far better than two. */     \
-            const size_t padded = round_up(k, (format) == MK_BF16 ? LANES : QUANT_BLOCK);                              \
+            const size_t padded = round_up(k, QUANT_BLOCK);                                                            \
             f32x16 sum = 0.0f;                                                                                         \
             tile_##format_name(w + o * size, k, x, ldx, 0, padded, PREFETCH, &sum, 1, 1);                              \
             y[o] = sum_lanes(sum);                                                                                     \
         }                                                                                                              \
     }
 
-DEFINE_LINEAR(bf16, MK_BF16, k * sizeof(uint16_t), BF16_TILE)
-DEFINE_LINEAR(q8, MK_Q8, quantized_row(MK_Q8, k), QUANTIZED_TILE)
-DEFINE_LINEAR(q4, MK_Q4, quantized_row(MK_Q4, k), QUANTIZED_TILE)
+DEFINE_QUANTIZED_LINEAR(q8, MK_Q8)
+DEFINE_QUANTIZED_LINEAR(q4, MK_Q4)
 
 static void linear(mk_format format, const void *w, size_t k, size_t first, size_t last, const float *prepared,
                    size_t rows, float *y, size_t ldy) {

@@ -34,6 +34,7 @@ typedef int32_t i32x32 __attribute__((ext_vector_type(32)));
         return *(const unaligned *)p;                                           \
     }
 DEFINE_LOAD(load_f32x16, f32x16)
+DEFINE_LOAD(load_f32x8, f32x8)
 DEFINE_LOAD(load_u32x8, u32x8)
 DEFINE_LOAD(load_u16x16, u16x16)
 DEFINE_LOAD(load_i8x32, i8x32)
@@ -43,6 +44,11 @@ DEFINE_LOAD(load_u16x32, u16x32)
 
 INLINE void store_f32x16(float *p, f32x16 value) {
     typedef f32x16 unaligned __attribute__((aligned(1), may_alias));
+    *(unaligned *)p = value;
+}
+
+INLINE void store_f32x8(float *p, f32x8 value) {
+    typedef f32x8 unaligned __attribute__((aligned(1), may_alias));
     *(unaligned *)p = value;
 }
 

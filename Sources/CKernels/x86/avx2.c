@@ -4,7 +4,8 @@
 
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 
-#define BF16_TILE 2, 2
+#define BF16_PARTS 2
+#define BF16_OUTPUTS 3
 #define QUANTIZED_TILE 2, 2
 
 // Twelve registers of sums, two of weights, one of activations.

@@ -4,7 +4,8 @@
 
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma"))), apply_to = function)
 
-#define BF16_TILE 4, 4
+#define BF16_PARTS 1
+#define BF16_OUTPUTS 4
 #define QUANTIZED_TILE 1, 8
 
 // Up to twenty-four registers of sums.
