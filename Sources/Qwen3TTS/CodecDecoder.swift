@@ -102,6 +102,10 @@ public final class CodecDecoder: @unchecked Sendable {
         let units: [ResidualUnit]
         let rate: Int
         let channels: Int
+
+        var weightBytes: Int {
+            units.reduce(transposed.weightBytes) { $0 + $1.convolution1.weightBytes + $1.convolution2.weightBytes }
+        }
     }
 
     /// Samples of one frame.
@@ -124,6 +128,9 @@ public final class CodecDecoder: @unchecked Sendable {
     private let upsamples: [UpsampleBlock]
     private let firstConvolution: Convolution
     private let blocks: [Block]
+    /// The first blocks run for all packets of a pass, since their weights are many; the others packet by packet, since
+    /// their columns are.
+    private let sharedBlocks: Int
     private let lastActivation: SnakeBeta
     private let lastConvolution: Convolution
     private let historySizes: [Int]
@@ -134,10 +141,12 @@ public final class CodecDecoder: @unchecked Sendable {
     /// packet of the call.
     public typealias Observer = (_ stage: String, _ values: UnsafeBufferPointer<Float>, _ channels: Int) -> Void
 
-    /// Work memory of a call. Two column buffers alternate as input and output of the convolutions.
+    /// Work memory of a call. Two column buffers alternate as input and output of the convolutions; a third keeps the input
+    /// of the blocks that run packet by packet.
     private struct Work {
         var columns = [Scratch(), Scratch()]
         var next = 0
+        var waiting = Scratch()
         var residual = Scratch()
         var middle = Scratch()
         var rows = Scratch()
@@ -153,8 +162,17 @@ public final class CodecDecoder: @unchecked Sendable {
         let slot: Int
         let channels: Int
         let history: Int
+
+        /// Those of one packet.
+        func packet(_ i: Int) -> Columns {
+            Columns(
+                starts: [starts[i]], fresh: [fresh[i]], counts: [counts[i]], slot: slot, channels: channels,
+                history: history)
+        }
     }
 
+    /// Weights that later blocks may read again for each packet: what a third-level cache keeps.
+    private static let repeatedWeightBytes = 8 << 20
     /// Frames decoded in one pass: bounds the work memory to about 3 MB a frame.
     private static let framesPerPass = 8
 
@@ -281,6 +299,12 @@ public final class CodecDecoder: @unchecked Sendable {
             channels = out
         }
         self.blocks = blocks
+        var (shared, repeated) = (blocks.count, 0)
+        while shared > 0, repeated + blocks[shared - 1].weightBytes <= Self.repeatedWeightBytes {
+            shared -= 1
+            repeated += blocks[shared].weightBytes
+        }
+        sharedBlocks = shared
         let last = c.upsampleRates.count + 1
         lastActivation = try SnakeBeta(file, "decoder.decoder.\(last)", channels: channels)
         lastConvolution = try Convolution(
@@ -517,24 +541,44 @@ extension CodecDecoder {
     ) {
         let c = configuration
         let frames = packets.reduce(0) { $0 + $1.frames }
+        let shared = packets.count > 1 ? sharedBlocks : blocks.count
         var columns = firstColumns
-        var channels = c.channels
+        let channels = c.channels
         var current = open(
             packets, slot: blocks[0].transposedSlot, channels: channels, columns: columns,
-            history: blocks[0].transposed.history)
+            history: blocks[0].transposed.history, waits: shared == 0)
         do {
             let raw = note == nil ? nil : work.residual.reserve(frames * columns * channels)
             let rawStarts = raw.map { offsets($0, packets, width: columns * channels) }
-            run(firstConvolution, input) { [width = channels] i in
-                var epilogue = mk_epilogue(activated: current.fresh[i], stride: width, blocks[0].activation)
+            run(firstConvolution, input) { i in
+                var epilogue = mk_epilogue(activated: current.fresh[i], stride: channels, blocks[0].activation)
                 epilogue.raw = rawStarts?[i]
-                epilogue.ld_raw = width
+                epilogue.ld_raw = channels
                 return epilogue
             }
             close(input, packets)
             if let raw { note?("decoder.0", raw, columns, channels) }
         }
-        for (index, block) in blocks.enumerated() {
+        run(0..<shared, packets, &current, columns: &columns, note: note)
+        if shared == blocks.count {
+            finish(packets, current, columns: columns, note: note)
+            return
+        }
+        for i in packets.indices {
+            var (own, ownColumns) = (current.packet(i), columns)
+            run(shared..<blocks.count, [packets[i]], &own, columns: &ownColumns, note: i == 0 ? note : nil)
+            finish([packets[i]], own, columns: ownColumns, note: i == 0 ? note : nil)
+        }
+    }
+
+    /// Runs some of the blocks: their input becomes that of what follows.
+    private func run(
+        _ range: Range<Int>, _ packets: [Packet], _ current: inout Columns, columns: inout Int,
+        note: ((String, UnsafePointer<Float>, Int, Int) -> Void)?
+    ) {
+        let frames = packets.reduce(0) { $0 + $1.frames }
+        for index in range {
+            let block = blocks[index]
             let width = block.channels
             let outputColumns = columns * block.rate
             let residual = work.residual.reserve(frames * outputColumns * width)
@@ -549,7 +593,6 @@ extension CodecDecoder {
             }
             close(current, packets)
             columns = outputColumns
-            channels = width
             for (unitIndex, unit) in block.units.enumerated() {
                 let middle = work.middle.reserve(frames * columns * width)
                 let middles = offsets(middle, packets, width: columns * width)
@@ -571,7 +614,7 @@ extension CodecDecoder {
                     nextActivation = blocks[index + 1].activation
                     next = open(
                         packets, slot: blocks[index + 1].transposedSlot, channels: width, columns: columns,
-                        history: blocks[index + 1].transposed.history)
+                        history: blocks[index + 1].transposed.history, waits: index + 1 == range.upperBound)
                 } else {
                     nextActivation = lastActivation
                     next = open(
@@ -590,9 +633,16 @@ extension CodecDecoder {
                 unitInput = next
             }
             current = unitInput
-            note?("decoder.\(index + 1)", residual, columns, channels)
+            note?("decoder.\(index + 1)", residual, columns, width)
         }
-        note?("decoder.\(blocks.count + 1)", current.fresh[0], columns, channels)
+    }
+
+    /// The last convolution, and samples within -1…1.
+    private func finish(
+        _ packets: [Packet], _ current: Columns, columns: Int,
+        note: ((String, UnsafePointer<Float>, Int, Int) -> Void)?
+    ) {
+        note?("decoder.\(blocks.count + 1)", current.fresh[0], columns, current.channels)
         run(lastConvolution, current) { i in mk_epilogue(raw: packets[i].pcm, stride: 1) }
         close(current, packets)
         note?("pre_clamp", packets[0].pcm, columns, 1)
@@ -646,11 +696,20 @@ extension CodecDecoder {
     // MARK: Columns with history
 
     /// Lays out the input of a convolution and copies every packet's history in front of its fresh columns.
-    private func open(_ packets: [Packet], slot: Int, channels: Int, columns: Int, history: Int) -> Columns {
+    /// - Parameter waits: whether it must outlast the columns that are laid out after it.
+    private func open(
+        _ packets: [Packet], slot: Int, channels: Int, columns: Int, history: Int, waits: Bool = false
+    ) -> Columns {
         let historyFloats = history * channels
         let sizes = packets.map { historyFloats + $0.frames * columns * channels }
-        let buffer = work.columns[work.next].reserve(sizes.reduce(0, +))
-        work.next = 1 - work.next
+        let size = sizes.reduce(0, +)
+        let buffer: UnsafeMutablePointer<Float>
+        if waits {
+            buffer = work.waiting.reserve(size)
+        } else {
+            buffer = work.columns[work.next].reserve(size)
+            work.next = 1 - work.next
+        }
         var starts: [UnsafeMutablePointer<Float>] = []
         var at = buffer
         for (packet, size) in zip(packets, sizes) {

@@ -102,8 +102,8 @@ final class Convolution: @unchecked Sendable {
     /// Multiply-adds of one output column.
     var multiplyAdds: Int { taps * channels * outputs }
 
-    /// Convolves all stretches, reading each weight once. Work is split by outputs, and by columns where there are few
-    /// outputs; neither changes a sum.
+    /// Convolves all stretches, reading each weight from memory once. Work is split by outputs, and by columns where there
+    /// are few outputs; neither changes a sum.
     func run(_ stretches: [Stretch], compute: Compute) {
         let panels = (outputs + panelWidth - 1) / panelWidth
         let longest = stretches.map(\.columns).max() ?? 0
@@ -113,16 +113,21 @@ final class Convolution: @unchecked Sendable {
         compute.pool.run(groups * strips) { task in
             let (group, strip) = (task % groups, task / groups)
             let (first, last) = (panels * group / groups, panels * (group + 1) / groups)
-            for stretch in stretches {
-                // Strips begin at multiples of 24 columns, whole tiles of every kernel.
-                let begin = strip == 0 ? 0 : stretch.columns * strip / strips / 24 * 24
-                let end = strip + 1 == strips ? stretch.columns : stretch.columns * (strip + 1) / strips / 24 * 24
-                if begin >= end { continue }
-                var epilogue = stretch.epilogue.advanced(columns: begin)
-                epilogue.bias = bias.map { UnsafePointer($0.pointer) }
-                compute.kernels.conv_f32(
-                    weights.pointer, taps, channels, outputs, stretch.input + begin * stride * channels,
-                    stride * channels, dilation * channels, end - begin, first, last, &epilogue)
+            // Short stretches take turns on as many panels as a kernel takes at a time: those after the first find the
+            // weights in a cache. Of long ones, the columns are in a cache instead.
+            let step = stretches.count == 1 || longest > 8 ? last - first : longest > 3 ? 1 : 4
+            for panel in Swift.stride(from: first, to: last, by: step) {
+                for stretch in stretches {
+                    // Strips begin at multiples of 24 columns, whole tiles of every kernel.
+                    let begin = strip == 0 ? 0 : stretch.columns * strip / strips / 24 * 24
+                    let end = strip + 1 == strips ? stretch.columns : stretch.columns * (strip + 1) / strips / 24 * 24
+                    if begin >= end { continue }
+                    var epilogue = stretch.epilogue.advanced(columns: begin)
+                    epilogue.bias = bias.map { UnsafePointer($0.pointer) }
+                    compute.kernels.conv_f32(
+                        weights.pointer, taps, channels, outputs, stretch.input + begin * stride * channels,
+                        stride * channels, dilation * channels, end - begin, panel, min(panel + step, last), &epilogue)
+                }
             }
         }
     }

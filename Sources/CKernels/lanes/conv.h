@@ -55,21 +55,27 @@ INLINE void conv_tile(const conv_shape *shape, const conv_piece *piece, const fl
     x += column * column_stride;
     const float *ahead = w + (CONV_PIECE + piece->line) * MK_PANEL;
     for (size_t j = piece->first_tap; j < piece->last_tap; j++) {
-        const float *activations = x + j * shape->tap_stride + piece->first;
-        const float *end = activations + (piece->last - piece->first);
-        while (activations < end) {
-            const float *stop = end - activations > stretch ? activations + stretch : end;
+        const float *activations[(CONV_COLUMNS + 2) / 3];
+        UNROLL for (size_t i = 0; 3 * i < C; i++) {
+            activations[i] = x + j * shape->tap_stride + piece->first + 3 * i * column_stride;
+            // Or the compiler computes each column's address anew in every step.
+            __asm__("" : "+r"(activations[i]));
+        }
+        const float *end = activations[0] + (piece->last - piece->first);
+        while (activations[0] < end) {
+            const float *stop = end - activations[0] > stretch ? activations[0] + stretch : end;
             for (size_t line = 0; line < lines; line++, ahead += MK_PANEL) __builtin_prefetch(ahead);
-            for (; activations < stop; activations++) {
+            while (activations[0] < stop) {
                 f32x16 weights[CONV_SUMS];
                 UNROLL for (size_t p = 0; p < P; p++) weights[p] = load_f32x16(w + p * panel_size);
                 UNROLL for (size_t c = 0; c < C; c++) {
-                    f32x16 activation = activations[c * column_stride];
+                    f32x16 activation = activations[c / 3][c % 3 * column_stride];
                     f32x16 *sums_of_column = sum + c * P;
                     UNROLL for (size_t p = 0; p < P; p++) {
                         sums_of_column[p] = fma16(weights[p], activation, sums_of_column[p]);
                     }
                 }
+                UNROLL for (size_t i = 0; 3 * i < C; i++) activations[i]++;
                 w += MK_PANEL;
             }
         }

@@ -160,8 +160,8 @@ INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, si
     UNROLL for (size_t i = 0; i < O * R; i++) store_part(sums + (i / O * BF16_GROUP + i % O) * LANES, sum[i]);
 }
 
-// One block of k of O outputs for `rows` rows, 2 to ROW_BLOCK. Meanwhile the block at `next` is asked for, one or two of
-// its rows in each tile: all at once they would hold up what comes from nearer.
+// One block of k of O outputs for `rows` rows, 2 to ROW_BLOCK. Meanwhile the block at `next` is asked for, one or two
+// of its rows in each tile: all at once they would hold up what comes from nearer.
 INLINE void block_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t rows, size_t begin, size_t end,
                        f32x16 *sums, const uint8_t *next, const size_t O) {
     const size_t passes = (rows + BF16_ROWS - 1) / BF16_ROWS, tiles = passes * BF16_PARTS;
