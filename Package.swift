@@ -81,7 +81,8 @@ let package = Package(
                 .product(name: "NIOWebSocket", package: "swift-nio"),
             ], swiftSettings: strict),
         .target(
-            name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport", swiftSettings: strict),
+            name: "TestSupport", dependencies: ["Tensors", "CCUDA", "CUDABackend", "CUDAEmulator"],
+            path: "Tests/TestSupport", swiftSettings: strict),
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels"], swiftSettings: strict),
         .testTarget(
             name: "TensorsTests", dependencies: ["Tensors", "TestSupport"], exclude: ["Fixtures"], swiftSettings: strict
@@ -91,7 +92,12 @@ let package = Package(
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(name: "TextNormalizationTests", dependencies: ["TextNormalization"], swiftSettings: strict),
         .testTarget(name: "Qwen3TTSTests", dependencies: ["Qwen3TTS", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "CUDABackendTests", dependencies: ["CUDABackend"], swiftSettings: strict),
+        .target(
+            name: "CUDAEmulator", dependencies: ["CCUDA"], path: "Tests/CUDAEmulator",
+            // As fast in a debug build; and as rounded as on a card.
+            cxxSettings: [.unsafeFlags(["-O2", "-ffp-contract=off"])]),
+        .testTarget(
+            name: "CUDABackendTests", dependencies: ["CUDABackend", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "ModelHubTests",
             dependencies: [

@@ -25,7 +25,10 @@ public final class CUDADriver: @unchecked Sendable {
     }
 
     /// A driver in place of the machine's.
-    init(_ table: mk_cuda_driver, bringsKernels: Bool) throws(CUDAError) {
+    /// - Parameters:
+    ///   - table: its functions.
+    ///   - bringsKernels: whether it has the kernels already, so that none are compiled.
+    public init(_ table: mk_cuda_driver, bringsKernels: Bool) throws(CUDAError) {
         api = table
         self.bringsKernels = bringsKernels
         guard table.`init`(0) == 0 else { throw .noDriver(reason: "cuInit failed; is a GPU present?") }

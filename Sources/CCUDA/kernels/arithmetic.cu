@@ -42,18 +42,6 @@ DEVICE void split_eight(const float (&v)[8], uint4 &high, uint4 &low) {
     low = make_uint4(pair(l[0], l[1]), pair(l[2], l[3]), pair(l[4], l[5]), pair(l[6], l[7]));
 }
 
-DEVICE float sum_of_lanes(float v) {
-#pragma unroll
-    for (int step = 16; step > 0; step >>= 1) v += __shfl_xor_sync(0xffffffffu, v, step);
-    return v;
-}
-
-DEVICE float maximum_of_lanes(float v) {
-#pragma unroll
-    for (int step = 16; step > 0; step >>= 1) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
-    return v;
-}
-
 DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
 
 DEVICE float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }

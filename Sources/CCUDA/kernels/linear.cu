@@ -142,19 +142,7 @@ DEVICE void accumulate(
                 fresh = true;
             }
         }
-#pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
-#pragma unroll
-            for (int i = 0; i < T; i++) {
-#pragma unroll
-                for (int j = 0; j < G; j++) {
-                    multiply<HALF>(
-                        sums[i][j], a0[d][j].x, a1[d][j].x, a0[d][j].y, a1[d][j].y, b[d][i].x, b[d][i].y);
-                    multiply<HALF>(
-                        sums[i][j], a0[d][j].z, a1[d][j].z, a0[d][j].w, a1[d][j].w, b[d][i].z, b[d][i].w);
-                }
-            }
-        }
+        multiply_chunks<HALF, T, G, DEPTH>(sums, a0, a1, b);
     }
 }
 

@@ -35,6 +35,39 @@ DEVICE void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsig
     }
 }
 
+// sums[i][j] += a[·][j] · b[·][i] over DEPTH chunks of 32 inputs; a lane holds 16 bytes of each operand.
+template <int HALF, int T, int G, int DEPTH>
+DEVICE void multiply_chunks(
+    float (&sums)[T][G][4], const uint4 (&a0)[DEPTH][G], const uint4 (&a1)[DEPTH][G], const uint4 (&b)[DEPTH][T]) {
+#pragma unroll
+    for (int d = 0; d < DEPTH; d++) {
+        // First halves, then second ones: products of one sum wait for each other.
+#pragma unroll
+        for (int i = 0; i < T; i++)
+#pragma unroll
+            for (int j = 0; j < G; j++)
+                multiply<HALF>(sums[i][j], a0[d][j].x, a1[d][j].x, a0[d][j].y, a1[d][j].y, b[d][i].x, b[d][i].y);
+#pragma unroll
+        for (int i = 0; i < T; i++)
+#pragma unroll
+            for (int j = 0; j < G; j++)
+                multiply<HALF>(sums[i][j], a0[d][j].z, a1[d][j].z, a0[d][j].w, a1[d][j].w, b[d][i].z, b[d][i].w);
+    }
+}
+
+// Over the 32 lanes, in one order; every lane gets it.
+DEVICE float sum_of_lanes(float v) {
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1) v += __shfl_xor_sync(0xffffffffu, v, step);
+    return v;
+}
+
+DEVICE float maximum_of_lanes(float v) {
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
+    return v;
+}
+
 DEVICE half_bits f16_from_float(float x) {
     half_bits h;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));

@@ -312,28 +312,23 @@ struct step_block {
 #pragma unroll 1
             for (int first = 0; first < gathered; first += MK_BATCH) {
                 const int batch = min(MK_BATCH, gathered - first);
-                float sums[MK_BATCH][4];
+                float sums[MK_BATCH][1][4];
 #pragma unroll
                 for (int j = 0; j < MK_BATCH; j++)
 #pragma unroll
-                    for (int k = 0; k < 4; k++) sums[j][k] = 0;
+                    for (int k = 0; k < 4; k++) sums[j][0][k] = 0;
 #pragma unroll 1
                 for (int c = 0; c < end - begin; c++) {
                     const uint4 *a = activations + (((c << shift) + g) * 4 + t) * 2;
-                    const uint4 a0 = g < rows ? a[0] : zero, a1 = g < rows ? a[1] : zero;
+                    const uint4 a0[1][1] = {{g < rows ? a[0] : zero}}, a1[1][1] = {{g < rows ? a[1] : zero}};
                     copy_async_wait<MK_RING - MK_BATCH>();
-                    uint4 b[MK_BATCH];
+                    uint4 b[1][MK_BATCH];
 #pragma unroll
                     for (int j = 0; j < MK_BATCH; j++) {
                         const int slot = taken + j < MK_RING ? taken + j : taken + j - MK_RING;
-                        b[j] = j < batch ? *(const uint4 *)(stream.ring + slot * 512 + lane * 16) : zero;
+                        b[0][j] = j < batch ? *(const uint4 *)(stream.ring + slot * 512 + lane * 16) : zero;
                     }
-#pragma unroll
-                    for (int j = 0; j < MK_BATCH; j++)
-                        multiply<MK_BF16>(sums[j], a0.x, a1.x, a0.y, a1.y, b[j].x, b[j].y);
-#pragma unroll
-                    for (int j = 0; j < MK_BATCH; j++)
-                        multiply<MK_BF16>(sums[j], a0.z, a1.z, a0.w, a1.w, b[j].z, b[j].w);
+                    multiply_chunks<MK_BF16, MK_BATCH, 1, 1>(sums, a0, a1, b);
                     taken = taken + batch < MK_RING ? taken + batch : taken + batch - MK_RING;
 #pragma unroll 1
                     for (int j = 0; j < batch; j++) stream.issue();
@@ -343,7 +338,7 @@ struct step_block {
                     for (int j = 0; j < MK_BATCH; j++) {
                         if (j < batch) {
                             float2 *to = (float2 *)partial + ((first + j) * MK_WARPS + warp) * rows * 4 + lane;
-                            *to = make_float2(sums[j][0] + sums[j][2], sums[j][1] + sums[j][3]);
+                            *to = make_float2(sums[j][0][0] + sums[j][0][2], sums[j][0][1] + sums[j][0][3]);
                         }
                     }
                 }

@@ -1,0 +1,24 @@
+import CUDABackend
+import TestSupport
+import Testing
+
+/// The kernels on the emulator.
+@Suite struct EmulatedStagesTests {
+    /// Every stage against the reference, and sessions alone against sessions among others.
+    @Test(arguments: [(Fixture.customVoice, "stream_auto"), (Fixture.base, "xvector")])
+    func stagesMatchReference(fixture: Fixture, name: String) throws {
+        let results = try CUDASelfTest.run(
+            directory: fixture.directory, device: EmulatedCard(multiprocessors: 2).index, sessions: 4, cases: [name],
+            frames: 5, driver: EmulatedCard.driver)
+        #expect(results.count > 20)
+        for result in results { #expect(result.passed, "\(result)") }
+    }
+
+    /// The emulator has every kernel of the back end.
+    @Test func allKernelsAreThere() {
+        let declared = KernelCompiler.source.split(separator: "\n").compactMap { line -> String? in
+            line.hasPrefix("KERNEL ") ? String(line.dropFirst(7).prefix { $0 != "(" }) : nil
+        }
+        #expect(declared.sorted() == EmulatedCard.kernels.sorted())
+    }
+}

@@ -1,0 +1,57 @@
+#include "Kernels.h"
+
+#include "Primitives.h"
+
+// The kernels' own text.
+namespace {
+#include "../../Sources/CCUDA/kernels/arithmetic.cu"
+#include "../../Sources/CCUDA/kernels/linear.cu"
+#include "../../Sources/CCUDA/kernels/attention.cu"
+#include "../../Sources/CCUDA/kernels/sampler.cu"
+#include "../../Sources/CCUDA/kernels/embedding.cu"
+#include "../../Sources/CCUDA/kernels/codec.cu"
+#include "../../Sources/CCUDA/kernels/pack.cu"
+#include "../../Sources/CCUDA/kernels/step.cu"
+}  // namespace
+
+namespace emulator {
+
+namespace {
+
+template <class Arguments, void (*KERNEL_FUNCTION)(Arguments)>
+void call(const void *arguments) {
+    KERNEL_FUNCTION(*(const Arguments *)arguments);
+}
+
+template <class Arguments>
+constexpr size_t size_of(void (*)(Arguments)) {
+    return sizeof(Arguments);
+}
+
+template <class Function>
+struct argument_of;
+template <class Arguments>
+struct argument_of<void (*)(Arguments)> {
+    typedef Arguments type;
+};
+
+#define ENTRY(name) {#name, call<argument_of<decltype(&name)>::type, name>, size_of(name)}
+const Kernel kernels[] = {
+    ENTRY(gemm_bf16_split_narrow), ENTRY(gemm_bf16_split_wide), ENTRY(gemm_f16_split_narrow),
+    ENTRY(gemm_f16_split_wide),    ENTRY(gemm_f16_plain_narrow), ENTRY(gemm_f16_plain_wide),
+    ENTRY(prepare_rows),           ENTRY(rope_and_store),        ENTRY(attend_rows),
+    ENTRY(combine_rows),           ENTRY(sample_codes),          ENTRY(embed_frames),
+    ENTRY(embed_prompt),           ENTRY(gather_halves),         ENTRY(predictor_input),
+    ENTRY(sum_codebooks),          ENTRY(depthwise_norm),        ENTRY(roll_histories),
+    ENTRY(pack_weights),           ENTRY(fill_noise),            ENTRY(talker_step),
+    ENTRY(predictor_frame),
+};
+
+}  // namespace
+
+const Kernel *all_kernels(size_t &count) {
+    count = sizeof kernels / sizeof kernels[0];
+    return kernels;
+}
+
+}  // namespace emulator
