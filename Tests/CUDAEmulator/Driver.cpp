@@ -41,7 +41,6 @@ struct Allocation {
     char *address;
     size_t bytes;
     size_t slack() const { return (bytes + 255) / 256 * 256 - bytes; }
-    char *writable() const { return map + getpagesize(); }
 };
 
 struct Stream;
@@ -49,7 +48,7 @@ struct Stream;
 struct Event {
     /// Where it was recorded, and whether that has been reached.
     Stream *stream = nullptr;
-    bool reached = true;
+    long recorded = 0, reached = 0;
     std::chrono::steady_clock::time_point time;
 };
 
@@ -67,10 +66,14 @@ struct Function {
 
 struct Card {
     mk_emulated_card properties;
+    /// Held by every call: threads that share a card take turns.
+    std::recursive_mutex turn;
     size_t used = 0;
     long launches = 0;
     int launches_until_failure = -1;
     int failure = 0;
+    /// Allocations that end before a multiple of 256 bytes.
+    std::map<uintptr_t, Allocation> ragged;
     /// A sticky error, and what it says.
     int error = 0;
     std::string message;
@@ -92,6 +95,10 @@ Card *card_of(int number) {
 
 Card *current() { return card_of(current_card); }
 
+typedef std::unique_lock<std::recursive_mutex> Turn;
+
+Turn turn_of(Card *card) { return card ? Turn(card->turn) : Turn(); }
+
 /// The sticky error of a card.
 int state(const Card *card) {
     if (!card) return INVALID_CONTEXT;
@@ -99,11 +106,9 @@ int state(const Card *card) {
     return card->error;
 }
 
-void check_canaries(int number, Card &card, const char *kernel) {
-    std::lock_guard<std::mutex> hold(lock);
-    for (const auto &entry : allocations) {
+void check_canaries(Card &card, const char *kernel) {
+    for (const auto &entry : card.ragged) {
         const Allocation &a = entry.second;
-        if (a.card != number) continue;
         for (size_t i = 0; i < a.slack(); i++) {
             if ((unsigned char)a.address[a.bytes + i] == canary) continue;
             card.error = 700;
@@ -116,6 +121,7 @@ void check_canaries(int number, Card &card, const char *kernel) {
 
 void drain(Stream &stream) {
     Card &card = *card_of(stream.card);
+    const Turn turn(card.turn);
     while (!stream.pending.empty()) {
         std::function<void()> next = std::move(stream.pending.front());
         stream.pending.pop_front();
@@ -128,13 +134,15 @@ void drain_all(Card &card) {
 }
 
 void reach(Event &event) {
-    if (!event.reached) drain(*event.stream);
+    if (event.reached < event.recorded) drain(*event.stream);
 }
 
 mk_cu_result issue(mk_cu_stream handle, std::function<void()> work) {
     Stream *stream = (Stream *)handle;
     if (!stream) return INVALID_HANDLE;
-    if (int error = state(card_of(stream->card))) return error;
+    Card *card = card_of(stream->card);
+    const Turn turn = turn_of(card);
+    if (int error = state(card)) return error;
     stream->pending.push_back(std::move(work));
     return 0;
 }
@@ -208,7 +216,8 @@ mk_cu_result context_set(mk_cu_context context) {
 // MARK: Memory
 
 mk_cu_result memory_info(size_t *free, size_t *total) {
-    const Card *card = current();
+    Card *card = current();
+    const Turn turn = turn_of(card);
     if (!card) return INVALID_CONTEXT;
     *total = card->properties.memory;
     *free = card->used < card->properties.memory ? card->properties.memory - card->used : 0;
@@ -217,6 +226,7 @@ mk_cu_result memory_info(size_t *free, size_t *total) {
 
 mk_cu_result allocate(uint64_t *address, size_t bytes) {
     Card *card = current();
+    const Turn turn = turn_of(card);
     if (int error = state(card)) return error;
     if (bytes == 0) return INVALID_VALUE;
     const size_t page = getpagesize(), rounded = (bytes + 255) / 256 * 256;
@@ -237,6 +247,7 @@ mk_cu_result allocate(uint64_t *address, size_t bytes) {
     memset(a.address, 0xff, bytes);
     memset(a.address + bytes, canary, a.slack());
     card->used += rounded;
+    if (a.slack()) card->ragged[(uintptr_t)a.address] = a;
     *address = (uint64_t)(uintptr_t)a.address;
     std::lock_guard<std::mutex> hold(lock);
     allocations[(uintptr_t)a.address] = a;
@@ -253,11 +264,13 @@ mk_cu_result release(uint64_t address) {
         a = found->second;
     }
     Card &card = *card_of(a.card);
+    const Turn turn(card.turn);
     drain_all(card);
     {
         std::lock_guard<std::mutex> hold(lock);
         allocations.erase((uintptr_t)address);
     }
+    card.ragged.erase((uintptr_t)address);
     card.used -= a.bytes + a.slack();
     munmap(a.map, a.map_bytes);
     return state(&card);
@@ -332,6 +345,7 @@ mk_cu_result module_unload(mk_cu_module module) {
 mk_cu_result module_function(mk_cu_function *function, mk_cu_module handle, const char *name) {
     Module *module = (Module *)handle;
     if (!module) return INVALID_HANDLE;
+    const Turn turn = turn_of(card_of(module->card));
     size_t count = 0;
     const Kernel *kernels = emulator::all_kernels(count);
     for (size_t i = 0; i < count; i++) {
@@ -357,6 +371,7 @@ mk_cu_result launch_any(
     Function *function = (Function *)handle;
     if (!function) return INVALID_HANDLE;
     Card *card = card_of(function->card);
+    const Turn turn = turn_of(card);
     if (int error = state(card)) return error;
     const unsigned threads = block.x;
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535
@@ -374,7 +389,6 @@ mk_cu_result launch_any(
     const Kernel *kernel = function->kernel;
     auto arguments = std::make_shared<std::vector<uint64_t>>((kernel->argument_bytes + 7) / 8);
     memcpy(arguments->data(), parameters[0], kernel->argument_bytes);
-    const int number = function->card;
     const unsigned seed = card->properties.seed ? card->properties.seed * 1000003u + (unsigned)card->launches : 0;
     return issue(stream, [=] {
         Launch launch = {};
@@ -392,7 +406,7 @@ mk_cu_result launch_any(
             card->error = code;
             card->message = std::string(kernel->name) + " " + failure;
         } else {
-            check_canaries(number, *card, kernel->name);
+            check_canaries(*card, kernel->name);
         }
     });
 }
@@ -415,6 +429,7 @@ mk_cu_result launch_cooperative(
 
 mk_cu_result stream_create(mk_cu_stream *stream, unsigned) {
     Card *card = current();
+    const Turn turn = turn_of(card);
     if (int error = state(card)) return error;
     card->streams.emplace_back(new Stream{current_card, {}});
     *stream = card->streams.back().get();
@@ -452,12 +467,11 @@ mk_cu_result event_destroy(mk_cu_event handle) {
 mk_cu_result event_record(mk_cu_event handle, mk_cu_stream stream) {
     Event *event = (Event *)handle;
     if (!event) return INVALID_HANDLE;
-    reach(*event);
     event->stream = (Stream *)stream;
-    event->reached = false;
+    const long number = ++event->recorded;
     return issue(stream, [=] {
         event->time = std::chrono::steady_clock::now();
-        event->reached = true;
+        event->reached = number;
     });
 }
 
@@ -471,7 +485,7 @@ mk_cu_result event_wait(mk_cu_event handle) {
 mk_cu_result event_elapsed(float *milliseconds, mk_cu_event start, mk_cu_event end) {
     const Event *a = (Event *)start, *b = (Event *)end;
     if (!a || !b) return INVALID_HANDLE;
-    if (!a->reached || !b->reached) return MK_CU_NOT_READY;
+    if (a->reached < a->recorded || b->reached < b->recorded) return MK_CU_NOT_READY;
     *milliseconds = std::chrono::duration<float, std::milli>(b->time - a->time).count();
     return 0;
 }
@@ -568,18 +582,22 @@ int mk_emulator_add_card(mk_emulated_card properties) {
 }
 
 void mk_emulator_set_memory(int card, size_t bytes) {
-    if (Card *c = card_of(card)) c->properties.memory = bytes;
+    Card *c = card_of(card);
+    const Turn turn = turn_of(c);
+    if (c) c->properties.memory = bytes;
 }
 
 void mk_emulator_fail_launch(int card, int launches, mk_cu_result code) {
-    if (Card *c = card_of(card)) {
-        c->launches_until_failure = launches;
-        c->failure = code;
-    }
+    Card *c = card_of(card);
+    const Turn turn = turn_of(c);
+    if (!c) return;
+    c->launches_until_failure = launches;
+    c->failure = code;
 }
 
 long mk_emulator_launches(int card) {
-    const Card *c = card_of(card);
+    Card *c = card_of(card);
+    const Turn turn = turn_of(c);
     return c ? c->launches : 0;
 }
 

@@ -18,9 +18,9 @@ namespace emulator {
 
 namespace {
 
-template <class Arguments, void (*KERNEL_FUNCTION)(Arguments)>
+template <class Arguments, void (*Function)(Arguments)>
 void call(const void *arguments) {
-    KERNEL_FUNCTION(*(const Arguments *)arguments);
+    Function(*(const Arguments *)arguments);
 }
 
 template <class Arguments>

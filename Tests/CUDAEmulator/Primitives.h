@@ -13,7 +13,7 @@
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define DEVICE_CALL static __attribute__((noinline))
-#define KERNEL static void
+#define KERNEL static inline __attribute__((always_inline)) void
 #define threadIdx (emulator::current->index)
 #define blockIdx (emulator::current->warp->block->index)
 #define gridDim (emulator::current_launch->grid)

@@ -88,6 +88,7 @@ struct Place {
     std::unique_ptr<Region> shared{new Region(shared_limit)};
     std::vector<std::unique_ptr<Region>> stacks;
     std::vector<Fiber> fibers;
+    std::vector<Copy> copies;
 };
 
 /// What a thread of the host runs launches with.
@@ -234,6 +235,7 @@ void prepare(Place &place, index3 index) {
     const unsigned threads = launch.threads, warps = (threads + 31) / 32;
     while (place.stacks.size() < threads) place.stacks.emplace_back(new Region(stack_bytes));
     place.fibers.resize(place.stacks.size());
+    place.copies.resize(place.stacks.size() * Fiber::capacity);
     Block &block = place.block;
     block.index = index;
     block.ready_warps = warps == 32 ? ~0u : (1u << warps) - 1;
@@ -258,6 +260,7 @@ void prepare(Place &place, index3 index) {
             fiber.place = (lane * factor + offset) & 31;
             fiber.bit = 1u << fiber.place;
             fiber.waits_for = "nothing";
+            fiber.copies = &place.copies[(w * 32 + lane) * Fiber::capacity];
             fiber.first_copy = fiber.copy_end = fiber.groups = 0;
             // Not all at the same place of a page: caches are cut by address.
             fiber.stack_pointer = first_frame(

@@ -37,10 +37,9 @@ struct Fiber {
     unsigned bit;
     /// What it waits for, to name it.
     const char *waits_for;
-    char *stack;
     // A ring of copies, and the number of groups that were closed.
     enum { capacity = 64 };
-    Copy copies[capacity];
+    Copy *copies;
     unsigned first_copy, copy_end, groups;
 };
 
