@@ -40,7 +40,8 @@ let package = Package(
         .target(
             name: "SpeechEngine",
             dependencies: [
-                "Qwen3TTS", "CUDABackend", "AudioFiles", "TextNormalization", .product(name: "Crypto", package: "swift-crypto"),
+                "Qwen3TTS", "CUDABackend", "AudioFiles", "TextNormalization",
+                .product(name: "Crypto", package: "swift-crypto"),
             ], swiftSettings: strict),
         .target(
             name: "Experiments",
