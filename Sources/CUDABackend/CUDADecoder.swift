@@ -41,31 +41,64 @@ public final class CUDADecoder: @unchecked Sendable {
     /// - Parameter packets: slot and codes [frames][groups].
     /// - Returns: samples of each packet.
     public func decode(_ packets: [(slot: Int, codes: [Int32])]) throws(CUDAError) -> [[Float]] {
-        var results = packets.map { _ in [Float]() }
-        var done = packets.map { _ in 0 }
-        while true {
-            let open = packets.indices.filter { done[$0] * groups < packets[$0].codes.count }
-            guard let first = open.first else { return results }
-            // A pass takes equally many frames of each session.
-            let members = Array(open.prefix(DeviceCodec.framesPerPass))
-            let shortest =
-                members.map { packets[$0].codes.count / groups - done[$0] }.min() ?? packets[first].codes.count
-            let frames = max(
-                1, min(shortest, DeviceCodec.framesPerPacket, DeviceCodec.framesPerPass / members.count))
-            let codes = members.flatMap {
-                packets[$0].codes[(done[$0] * groups)..<((done[$0] + frames) * groups)]
-            }
-            let pcm = try codec.decode(
-                slots: members.map { packets[$0].slot },
-                positions: members.map { decodedFrames[packets[$0].slot] ?? 0 },
-                codes: codes, frames: frames)
-            let samples = frames * codec.samplesPerFrame
-            let all = try codec.device.floats(pcm, members.count * samples)
-            for (place, member) in members.enumerated() {
+        try finish(begin(packets))
+    }
+
+    /// Packets between the two halves of a call.
+    ///
+    /// `@unchecked Sendable`: belongs to the call, which one thread drives at a time.
+    public struct HalfDecoded: @unchecked Sendable {
+        fileprivate let packets: [(slot: Int, codes: [Int32])]
+        fileprivate var first: Part?
+    }
+
+    /// Equally many frames of some packets: what goes through the decoder at once.
+    fileprivate struct Part {
+        let members: [Int]
+        let frames: Int
+        let pass: DeviceCodec.Pass
+    }
+
+    /// The first half of ``decode(_:)``: the packets' codes up to the pre-transformer, as many as go at once. No other call
+    /// may begin before its second half.
+    /// - Parameter waits: whether to wait until the device has done it.
+    public func begin(
+        _ packets: [(slot: Int, codes: [Int32])], waits: Bool = false
+    ) throws(CUDAError) -> HalfDecoded {
+        let part = try beginPart(packets, done: packets.map { _ in 0 })
+        if waits { try codec.device.wait() }
+        return HalfDecoded(packets: packets, first: part)
+    }
+
+    /// The second half, and whatever did not go at once.
+    /// - Returns: samples of each packet.
+    public func finish(_ half: HalfDecoded) throws(CUDAError) -> [[Float]] {
+        var results = half.packets.map { _ in [Float]() }
+        var done = half.packets.map { _ in 0 }
+        var next = half.first
+        while let part = next {
+            let samples = part.frames * codec.samplesPerFrame
+            let all = try codec.device.floats(try codec.finish(part.pass), part.members.count * samples)
+            for (place, member) in part.members.enumerated() {
                 results[member] += all[(place * samples)..<((place + 1) * samples)]
-                done[member] += frames
-                decodedFrames[packets[member].slot] = (decodedFrames[packets[member].slot] ?? 0) + frames
+                done[member] += part.frames
+                decodedFrames[half.packets[member].slot] = (decodedFrames[half.packets[member].slot] ?? 0) + part.frames
             }
+            next = try beginPart(half.packets, done: done)
         }
+        return results
+    }
+
+    /// Begins what comes next of packets of which so many frames are done; nil if all is.
+    private func beginPart(_ packets: [(slot: Int, codes: [Int32])], done: [Int]) throws(CUDAError) -> Part? {
+        let open = packets.indices.filter { done[$0] * groups < packets[$0].codes.count }
+        let members = Array(open.prefix(DeviceCodec.framesPerPass))
+        guard let shortest = members.map({ packets[$0].codes.count / groups - done[$0] }).min() else { return nil }
+        let frames = max(1, min(shortest, DeviceCodec.framesPerPacket, DeviceCodec.framesPerPass / members.count))
+        let pass = try codec.begin(
+            slots: members.map { packets[$0].slot }, positions: members.map { decodedFrames[packets[$0].slot] ?? 0 },
+            codes: members.flatMap { packets[$0].codes[(done[$0] * groups)..<((done[$0] + frames) * groups)] },
+            frames: frames)
+        return Part(members: members, frames: frames, pass: pass)
     }
 }

@@ -259,15 +259,33 @@ final class DeviceCodec {
     func decode(
         slots: [Int], positions: [Int], codes: [Int32], frames: Int, observe: Observer? = nil
     ) throws(CUDAError) -> UInt64 {
+        try finish(begin(slots: slots, positions: positions, codes: codes, frames: frames, observe: observe))
+    }
+
+    /// The first half of ``decode(slots:positions:codes:frames:observe:)``, up to the pre-transformer. No other pass may
+    /// begin before its second half.
+    func begin(
+        slots: [Int], positions: [Int], codes: [Int32], frames: Int, observe: Observer? = nil
+    ) throws(CUDAError) -> Pass {
         // Once without launches, to learn how much memory it takes.
-        var plan = Plan(base: 0, runs: false)
-        _ = try pass(slots, positions, codes, frames, &plan, nil)
-        plan = Plan(base: try arena.reserve(device, plan.used), runs: true)
-        return try pass(slots, positions, codes, frames, &plan, observe)
+        var trial = Pass(sessions: slots.count, frames: frames, plan: Plan(base: 0, runs: false), observe: nil)
+        try transform(&trial, slots, positions, codes, frames)
+        _ = try convolve(&trial)
+        let plan = Plan(base: try arena.reserve(device, trial.plan.used), runs: true)
+        var pass = Pass(sessions: slots.count, frames: frames, plan: plan, observe: observe)
+        try transform(&pass, slots, positions, codes, frames)
+        return pass
+    }
+
+    /// The second half: upsampling and convolutions.
+    /// - Returns: device address of samples [sessions][frames · samplesPerFrame].
+    func finish(_ pass: Pass) throws(CUDAError) -> UInt64 {
+        var pass = pass
+        return try convolve(&pass)
     }
 
     /// Work memory of a pass, handed out in order.
-    private struct Plan {
+    fileprivate struct Plan {
         let base: UInt64
         let runs: Bool
         var used = 0
@@ -287,62 +305,86 @@ final class DeviceCodec {
         }
     }
 
-    // One pass, in reading order.
-    private func pass(
-        _ slots: [Int], _ positions: [Int], _ codes: [Int32], _ frames: Int, _ plan: inout Plan, _ observe: Observer?
-    ) throws(CUDAError) -> UInt64 {
-        let c = configuration
-        let sessions = slots.count
-        let isExact = precision == .exact
-        let runs = plan.runs
-        var rows = sessions * frames
-        var columns = frames
-        var rolls: [mk_roll_entry] = []
+    /// Some frames of some sessions on their way through the decoder.
+    struct Pass {
+        fileprivate var plan: Plan
+        fileprivate let sessions: Int
+        /// Columns of one session and of all at the present stage.
+        fileprivate var columns: Int, rows: Int
+        fileprivate var slotList: UInt64 = 0
+        /// Between the halves, [latentSize, 1].
+        fileprivate var latent = HalfRows(high: 0, low: 0, ld: 0)
+        /// What convolutions remember, to be moved on at the end.
+        fileprivate var rolls: [mk_roll_entry] = []
+        fileprivate let observe: Observer?
 
-        let slotList = plan.take(sessions * 4)
-        let rowSlots = plan.take(rows * 4)
-        let rowPositions = plan.take(rows * 4)
-        let codeList = plan.take(codes.count * 4)
+        fileprivate init(sessions: Int, frames: Int, plan: Plan, observe: Observer?) {
+            self.sessions = sessions
+            self.plan = plan
+            self.observe = observe
+            columns = frames
+            rows = sessions * frames
+        }
+
+        /// Room for float copies of a stage's output, if anybody looks.
+        fileprivate mutating func spare(_ ld: Int) -> UInt64 {
+            observe != nil || !plan.runs ? plan.take(rows * ld * 4) : 0
+        }
+    }
+
+    private func run(
+        _ pass: inout Pass, _ layer: PackedLayer, _ input: HalfRows, history: Histories? = nil, tiles: Int? = nil,
+        _ epilogue: Epilogue
+    ) throws(CUDAError) {
+        if let history {
+            let entry = mk_roll_entry(
+                history: history.high.address, fresh: input.high, history_stride: Int32(history.view.stride * 2),
+                column_bytes: Int32(history.ld * 2), kept: Int32(history.kept), columns: Int32(pass.columns))
+            pass.rolls.append(entry)
+            if let low = history.low {
+                var other = entry
+                other.history = low.address
+                other.fresh = input.low
+                pass.rolls.append(other)
+            }
+        }
+        guard pass.plan.runs else { return }
+        try device.run(
+            layer, half: half, input, rows: pass.rows, columns: pass.columns, history: history?.view,
+            slots: pass.slotList, tiles: tiles, epilogue)
+    }
+
+    /// Shows a stage's output to the observer.
+    private func note(
+        _ pass: Pass, _ stage: String, _ raw: UInt64, _ channels: Int, ld: Int
+    ) throws(CUDAError) {
+        guard let observe = pass.observe else { return }
+        let values = try device.floats(raw, pass.columns * ld)
+        observe(stage, (0..<pass.columns).flatMap { values[($0 * ld)..<($0 * ld + channels)] }, channels)
+    }
+
+    // The first half, in reading order.
+    private func transform(
+        _ pass: inout Pass, _ slots: [Int], _ positions: [Int], _ codes: [Int32], _ frames: Int
+    ) throws(CUDAError) {
+        let c = configuration
+        let isExact = precision == .exact
+        let runs = pass.plan.runs
+        let rows = pass.rows
+        pass.slotList = pass.plan.take(pass.sessions * 4)
+        let rowSlots = pass.plan.take(rows * 4)
+        let rowPositions = pass.plan.take(rows * 4)
+        let codeList = pass.plan.take(codes.count * 4)
         if runs {
-            try device.copyIn(slotList, slots.map { Int32($0) })
+            try device.copyIn(pass.slotList, slots.map { Int32($0) })
             try device.copyIn(rowSlots, slots.flatMap { Array(repeating: Int32($0), count: frames) })
             try device.copyIn(
                 rowPositions, positions.flatMap { start in (0..<frames).map { Int32(start + $0) } })
             try device.copyIn(codeList, codes)
         }
-        func run(
-            _ layer: PackedLayer, _ input: HalfRows, history: Histories? = nil, tiles: Int? = nil, _ epilogue: Epilogue
-        ) throws(CUDAError) {
-            if let history {
-                let entry = mk_roll_entry(
-                    history: history.high.address, fresh: input.high, history_stride: Int32(history.view.stride * 2),
-                    column_bytes: Int32(history.ld * 2), kept: Int32(history.kept), columns: Int32(columns))
-                rolls.append(entry)
-                if let low = history.low {
-                    var other = entry
-                    other.history = low.address
-                    other.fresh = input.low
-                    rolls.append(other)
-                }
-            }
-            if runs {
-                try device.run(
-                    layer, half: half, input, rows: rows, columns: columns, history: history?.view, slots: slotList,
-                    tiles: tiles, epilogue)
-            }
-        }
-        /// Float copies of a stage's output for the observer.
-        func note(_ stage: String, _ raw: UInt64, _ channels: Int, ld: Int) throws(CUDAError) {
-            guard let observe else { return }
-            let values = try device.floats(raw, columns * ld)
-            observe(
-                stage, (0..<columns).flatMap { values[($0 * ld)..<($0 * ld + channels)] }, channels)
-        }
-        let isObserved = observe != nil || !runs
-        func spare(_ rows: Int, _ ld: Int) -> UInt64 { isObserved ? plan.take(rows * ld * 4) : 0 }
 
         // Codebooks, [codebookDimension, 1].
-        let entries = plan.halves(rows, padded(c.codebookDimension), split: true)
+        let entries = pass.plan.halves(rows, padded(c.codebookDimension), split: true)
         if runs {
             let a = mk_codebook_arguments(
                 codes: codeList, tables: tables.address, rows: Int32(rows), groups: Int32(c.codebooks),
@@ -350,22 +392,23 @@ final class DeviceCodec {
                 output_low: entries.low, ld_output: Int32(entries.ld), unused: 0)
             try device.launch("sum_codebooks", grid: (rows, 1), a)
         }
-        let quantized = plan.halves(rows, padded(c.codebookDimension), split: true)
-        var raw = spare(rows, quantized.ld)
-        try run(quantizer, entries, Epilogue(raw: raw, rawStride: quantized.ld, output: quantized))
-        try note("quantized", raw, c.codebookDimension, ld: quantized.ld)
+        let quantized = pass.plan.halves(rows, padded(c.codebookDimension), split: true)
+        var raw = pass.spare(quantized.ld)
+        try run(&pass, quantizer, entries, Epilogue(raw: raw, rawStride: quantized.ld, output: quantized))
+        try note(pass, "quantized", raw, c.codebookDimension, ld: quantized.ld)
 
         // Pre-convolution and transformer, [latentSize, 1].
         let latentLD = padded(c.latentSize)
-        let convolved = plan.halves(rows, latentLD, split: true)
-        raw = spare(rows, latentLD)
+        let convolved = pass.plan.halves(rows, latentLD, split: true)
+        raw = pass.spare(latentLD)
         try run(
-            preConvolution, quantized, history: preHistory, Epilogue(raw: raw, rawStride: latentLD, output: convolved))
-        try note("pre_conv", raw, c.latentSize, ld: latentLD)
-        let hidden = plan.take(rows * stack.ld * 4)
-        try run(inputProjection, convolved, Epilogue(raw: hidden, rawStride: stack.ld))
-        let normed = plan.halves(rows, stack.ld, split: true)
-        let rowScale = plan.take(rows * 4)
+            &pass, preConvolution, quantized, history: preHistory,
+            Epilogue(raw: raw, rawStride: latentLD, output: convolved))
+        try note(pass, "pre_conv", raw, c.latentSize, ld: latentLD)
+        let hidden = pass.plan.take(rows * stack.ld * 4)
+        try run(&pass, inputProjection, convolved, Epilogue(raw: hidden, rawStride: stack.ld))
+        let normed = pass.plan.halves(rows, stack.ld, split: true)
+        let rowScale = pass.plan.take(rows * 4)
         if runs {
             let window = c.transformer.window ?? 0
             let pages =
@@ -379,100 +422,110 @@ final class DeviceCodec {
                 cache: stack.cache(pages: pageTable.address, stride: ring, ring: ring))
             try stack.prepare(hidden, rows: rows, gain: stack.norm, into: normed, rowScale: rowScale)
         }
-        var latent = plan.halves(rows, latentLD, split: isExact)
-        raw = spare(rows, latentLD)
+        let latent = pass.plan.halves(rows, latentLD, split: isExact)
+        raw = pass.spare(latentLD)
         try run(
-            outputProjection, normed,
+            &pass, outputProjection, normed,
             Epilogue(rowScale: rowScale, raw: raw, rawStride: latentLD, output: latent))
-        try note("pre_transformer", raw, c.latentSize, ld: latentLD)
+        try note(pass, "pre_transformer", raw, c.latentSize, ld: latentLD)
+        pass.latent = latent
+    }
+
+    // The second half.
+    private func convolve(_ pass: inout Pass) throws(CUDAError) -> UInt64 {
+        let c = configuration
+        let isExact = precision == .exact
+        let runs = pass.plan.runs
+        let latentLD = padded(c.latentSize)
+        var latent = pass.latent
 
         // Two upsampling blocks, [latentSize, 2] and [latentSize, 4].
         for (index, block) in upsamples.enumerated() {
-            let x = plan.take(rows * block.rate * latentLD * 4)
-            try run(block.transposed, latent, Epilogue(raw: x, rawStride: block.rate * latentLD))
-            rows *= block.rate
-            columns *= block.rate
-            try note("upsample.\(index).0", x, c.latentSize, ld: latentLD)
-            let normed = plan.halves(rows, latentLD, split: isExact)
+            let x = pass.plan.take(pass.rows * block.rate * latentLD * 4)
+            try run(&pass, block.transposed, latent, Epilogue(raw: x, rawStride: block.rate * latentLD))
+            pass.rows *= block.rate
+            pass.columns *= block.rate
+            try note(pass, "upsample.\(index).0", x, c.latentSize, ld: latentLD)
+            let normed = pass.plan.halves(pass.rows, latentLD, split: isExact)
             if runs {
                 let a = mk_depthwise_arguments(
-                    x: x, history: block.history.high.address, slots: slotList, ld: Int32(latentLD),
-                    width: Int32(c.latentSize), rows: Int32(rows), columns: Int32(columns),
+                    x: x, history: block.history.high.address, slots: pass.slotList, ld: Int32(latentLD),
+                    width: Int32(c.latentSize), rows: Int32(pass.rows), columns: Int32(pass.columns),
                     history_stride: Int32(block.history.view.stride), epsilon: 1e-6,
                     weights: block.depthwise.address, bias: block.depthwiseBias.address,
                     norm_weight: block.normWeight.address, norm_bias: block.normBias.address, output: normed.high,
                     output_low: normed.low, ld_output: Int32(latentLD), unused: 0)
                 try device.launch(
-                    "depthwise_norm", grid: (rows, 1), shared: (Int(MK_WARPS) + latentLD) * 4, a)
+                    "depthwise_norm", grid: (pass.rows, 1), shared: (Int(MK_WARPS) + latentLD) * 4, a)
             }
-            rolls.append(
+            pass.rolls.append(
                 mk_roll_entry(
                     history: block.history.high.address, fresh: x,
                     history_stride: Int32(block.history.view.stride * 4), column_bytes: Int32(latentLD * 4), kept: 6,
-                    columns: Int32(columns)))
-            let wide = plan.halves(rows, block.expand.outputs, split: isExact)
-            try run(block.expand, normed, Epilogue(activation: Int(MK_GELU), output: wide))
-            latent = plan.halves(rows, latentLD, split: isExact)
-            raw = spare(rows, latentLD)
+                    columns: Int32(pass.columns)))
+            let wide = pass.plan.halves(pass.rows, block.expand.outputs, split: isExact)
+            try run(&pass, block.expand, normed, Epilogue(activation: Int(MK_GELU), output: wide))
+            latent = pass.plan.halves(pass.rows, latentLD, split: isExact)
+            let raw = pass.spare(latentLD)
             try run(
-                block.contract, wide,
+                &pass, block.contract, wide,
                 Epilogue(scale: block.gamma.address, residual: x, raw: raw, rawStride: latentLD, output: latent))
-            try note("upsample.\(index).1", raw, c.latentSize, ld: latentLD)
+            try note(pass, "upsample.\(index).1", raw, c.latentSize, ld: latentLD)
         }
 
         // Wide convolution and the blocks.
         var channels = c.channels
-        var current = plan.halves(rows, padded(channels), split: isExact)
-        raw = spare(rows, padded(channels))
+        var current = pass.plan.halves(pass.rows, padded(channels), split: isExact)
+        let raw = pass.spare(padded(channels))
         try run(
-            firstConvolution, latent, history: firstHistory,
+            &pass, firstConvolution, latent, history: firstHistory,
             Epilogue(raw: raw, rawStride: padded(channels), output: current, snake: blocks[0].activation.addresses))
-        try note("decoder.0", raw, channels, ld: padded(channels))
+        try note(pass, "decoder.0", raw, channels, ld: padded(channels))
         for (index, block) in blocks.enumerated() {
             let ld = padded(block.channels)
-            let residual = plan.take(rows * block.rate * ld * 4)
-            var input = plan.halves(rows * block.rate, ld, split: isExact)
+            let residual = pass.plan.take(pass.rows * block.rate * ld * 4)
+            var input = pass.plan.halves(pass.rows * block.rate, ld, split: isExact)
             // As rows of the block's input: `rate` columns side by side.
             let stacked = HalfRows(high: input.high, low: input.low, ld: block.rate * ld)
             try run(
-                block.transposed, current, history: block.history,
+                &pass, block.transposed, current, history: block.history,
                 Epilogue(
                     raw: residual, rawStride: block.rate * ld, output: stacked,
                     snake: block.units[0].activation1.addresses))
-            rows *= block.rate
-            columns *= block.rate
+            pass.rows *= block.rate
+            pass.columns *= block.rate
             channels = block.channels
             for (number, unit) in block.units.enumerated() {
-                let middle = plan.halves(rows, ld, split: isExact)
+                let middle = pass.plan.halves(pass.rows, ld, split: isExact)
                 try run(
-                    unit.convolution1, input, history: unit.history,
+                    &pass, unit.convolution1, input, history: unit.history,
                     Epilogue(output: middle, snake: unit.activation2.addresses))
                 let next =
                     number + 1 < block.units.count
                     ? block.units[number + 1].activation1
                     : index + 1 < blocks.count ? blocks[index + 1].activation : lastActivation
-                let output = plan.halves(rows, ld, split: isExact)
+                let output = pass.plan.halves(pass.rows, ld, split: isExact)
                 try run(
-                    unit.convolution2, middle,
+                    &pass, unit.convolution2, middle,
                     Epilogue(
                         residual: residual, raw: residual, rawStride: ld, output: output, snake: next.addresses))
                 input = output
             }
             current = input
-            try note("decoder.\(index + 1)", residual, channels, ld: ld)
+            try note(pass, "decoder.\(index + 1)", residual, channels, ld: ld)
         }
-        let pcm = plan.take(rows * 4)
+        let pcm = pass.plan.take(pass.rows * 4)
         try run(
-            lastConvolution, current, history: lastHistory, tiles: 1,
+            &pass, lastConvolution, current, history: lastHistory, tiles: 1,
             Epilogue(raw: pcm, rawStride: 1, stored: 1, clamps: true))
-        try note("pcm", pcm, 1, ld: 1)
+        try note(pass, "pcm", pcm, 1, ld: 1)
 
-        let rollList = plan.take(rolls.count * MemoryLayout<mk_roll_entry>.stride)
+        let rollList = pass.plan.take(pass.rolls.count * MemoryLayout<mk_roll_entry>.stride)
         if runs {
-            try device.copyIn(rollList, rolls)
+            try device.copyIn(rollList, pass.rolls)
             let a = mk_roll_arguments(
-                entries: rollList, slots: slotList, count: Int32(rolls.count), sessions: Int32(sessions))
-            try device.launch("roll_histories", grid: (rolls.count, sessions), a)
+                entries: rollList, slots: pass.slotList, count: Int32(pass.rolls.count), sessions: Int32(pass.sessions))
+            try device.launch("roll_histories", grid: (pass.rolls.count, pass.sessions), a)
         }
         return pcm
     }

@@ -19,7 +19,8 @@ public enum SchedulingPolicy: String, Sendable, CaseIterable {
 /// How the generation of codes and the decoding of packets share one device.
 ///
 /// No mode changes a byte; ``PacketTimes`` shows what each one did. On the CPU both sides compute with one pool of
-/// threads and take it by turns, parallel section by parallel section.
+/// threads and take it by turns, parallel section by parallel section. On a GPU each side has its own stream of work, and
+/// the card runs what both have issued side by side.
 public enum SyncMode: String, Sendable, CaseIterable {
     /// Generation goes on while packets are decoded, those of the same utterance included.
     case none
@@ -89,6 +90,13 @@ public struct EngineOptions: Sendable {
     /// Utterances stepped together at most.
     var batchLimit: Int { maxBatch ?? 8 }
 
+    /// Why generation cannot be held while the second half of a decode call runs.
+    private var whyNoPhases: String? {
+        if workerProcess { return "codes are generated in a worker process" }
+        if generationGPU !== decodingGPU { return "generation and decoding have different devices" }
+        return nil
+    }
+
     /// The options that hold, and a line for each one that cannot.
     func resolved() -> (options: EngineOptions, notes: [String]) {
         var options = self
@@ -111,17 +119,10 @@ public struct EngineOptions: Sendable {
                     "dummy decoder \(decoderStages.rawValue) disabled: on \(gpu.name) the decoder runs whole or not at all"
                 )
             }
-            if syncMode == .phase {
-                options.syncMode = .event
-                notes.append(
-                    "phase sync disabled: on \(gpu.name) a packet is decoded in one piece; it is waited for by its event"
-                )
-            }
         }
-        if options.syncMode == .phase, options.workerProcess {
+        if options.syncMode == .phase, let reason = options.whyNoPhases {
             options.syncMode = .none
-            notes.append(
-                "phase sync disabled: codes are generated in a worker process; generation and decoding overlap")
+            notes.append("phase sync disabled: \(reason); generation and decoding overlap")
         }
         return (options, notes)
     }

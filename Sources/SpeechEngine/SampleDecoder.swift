@@ -74,7 +74,8 @@ extension EngineOptions {
     func makeSampleDecoder(_ model: SpeechModel) -> any SampleDecoder {
         if let decodingGPU {
             CUDASampleDecoder(
-                decodingGPU, configuration: model.configuration, mode: decoding, stages: decoderStages)
+                decodingGPU, configuration: model.configuration, mode: decoding, stages: decoderStages,
+                waitsBetween: syncMode == .phase)
         } else {
             ModelDecoder(model, mode: decoding, stages: decoderStages)
         }

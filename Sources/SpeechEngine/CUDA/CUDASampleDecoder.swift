@@ -28,23 +28,33 @@ final class CUDAMemory: DecoderMemory, @unchecked Sendable {
 
 /// The decoder on a GPU, on its own stream.
 final class CUDASampleDecoder: SampleDecoder {
+    private struct Half: Sendable {
+        let packets: CUDADecoder.HalfDecoded
+        /// Samples of context before each packet.
+        let skipped: [Int]
+        let generation: Int
+    }
+
     private let host: CUDAHost
     private let mode: DecoderMode
     private let stages: DecoderStages
     private let groups: Int
     private let samplesPerFrame: Int
+    /// Whether the first half of a call is to be over when it returns.
+    private let waitsBetween: Bool
 
-    init(_ host: CUDAHost, configuration: Configuration, mode: DecoderMode, stages: DecoderStages) {
+    init(
+        _ host: CUDAHost, configuration: Configuration, mode: DecoderMode, stages: DecoderStages, waitsBetween: Bool
+    ) {
         self.host = host
         self.mode = mode
         self.stages = stages
+        self.waitsBetween = waitsBetween
         groups = configuration.talker.codeGroups
         samplesPerFrame = configuration.codec.samplesPerFrame
     }
 
-    func makeMemory(reference: [Int32]) -> any DecoderMemory {
-        CUDAMemory(reference, mode: mode, host: host)
-    }
+    func makeMemory(reference: [Int32]) -> any DecoderMemory { CUDAMemory(reference, mode: mode, host: host) }
 
     /// Frames of a recording that one call hears.
     private static let referenceFramesPerCall = 32
@@ -53,43 +63,27 @@ final class CUDASampleDecoder: SampleDecoder {
         guard let memory = memory as? CUDAMemory else { return }
         let codes = memory.reference.prefix(Self.referenceFramesPerCall * groups)
         memory.reference = memory.reference.dropFirst(codes.count)
-        let result = decode([(memory, Array(codes))])
-        if case .failure(let failure) = result[0] { memory.failure = failure }
+        if case .failure(let failure) = begin([(memory, Array(codes))])()[0] { memory.failure = failure }
     }
 
     func begin(_ packets: [(memory: any DecoderMemory, codes: [Int32])]) -> SecondHalf {
-        let packets = packets.compactMap { packet in (packet.memory as? CUDAMemory).map { ($0, packet.codes) } }
-        let results = decode(packets)
-        return { results }
-    }
-
-    private func decode(_ packets: [(memory: CUDAMemory, codes: [Int32])]) -> [Result<[Float], DecodingFailure>] {
+        let packets = packets.compactMap { packet in
+            (packet.memory as? CUDAMemory).map { (memory: $0, codes: packet.codes) }
+        }
+        let memories = packets.map(\.memory)
         if stages == .none {
-            return packets.map {
-                .success(Array(repeating: 0, count: $0.codes.count / groups * samplesPerFrame))
-            }
+            let silence = packets.map { Array(repeating: Float(0), count: $0.codes.count / groups * samplesPerFrame) }
+            return { silence.map { .success($0) } }
         }
-        do throws(DeviceLoss) {
-            let loaded = try host.loaded()
-            do throws(CUDAError) {
-                return try decode(packets, loaded)
-            } catch {
-                if error.isSticky { host.giveUp(loaded, error) }
-                throw DeviceLoss(description: error.description)
-            }
-        } catch {
-            let failure = DecodingFailure(description: "the GPU could not decode this speech: \(error.description)")
-            return packets.map { _ in .failure(failure) }
+        let half = Result { () throws(DecodingFailure) in
+            try onCard { loaded, decoder throws(CUDAError) in try begin(packets, loaded, decoder) }
         }
+        return { [self] in finish(half, memories) }
     }
 
-    private func decode(
-        _ packets: [(memory: CUDAMemory, codes: [Int32])], _ loaded: CUDAHost.Loaded
-    ) throws(CUDAError) -> [Result<[Float], DecodingFailure>] {
-        guard let decoder = loaded.stages.decoder else {
-            throw .unsupportedModel("it was loaded without its decoder")
-        }
-        try decoder.use()
+    private func begin(
+        _ packets: [(memory: CUDAMemory, codes: [Int32])], _ loaded: CUDAHost.Loaded, _ decoder: CUDADecoder
+    ) throws(CUDAError) -> Half {
         for slot in host.takeLeftSlots(loaded) { decoder.closeSlot(slot) }
         var calls: [(slot: Int, codes: [Int32])] = []
         var skipped: [Int] = []
@@ -107,10 +101,43 @@ final class CUDASampleDecoder: SampleDecoder {
             calls.append((slot, codes))
             skipped.append(context * samplesPerFrame)
         }
-        var samples = zip(try decoder.decode(calls), skipped).map { Array($0.dropFirst($1)) }[...]
-        return packets.map { packet in
-            if let failure = packet.memory.failure { return .failure(failure) }
-            return .success(samples.removeFirst())
+        return Half(
+            packets: try decoder.begin(calls, waits: waitsBetween), skipped: skipped, generation: loaded.generation)
+    }
+
+    private func finish(
+        _ half: Result<Half, DecodingFailure>, _ memories: [CUDAMemory]
+    ) -> [Result<[Float], DecodingFailure>] {
+        do throws(DecodingFailure) {
+            let half = try half.get()
+            var samples = try onCard { loaded, decoder throws(CUDAError) in
+                guard loaded.generation == half.generation else { throw .unsupportedModel("the card was started anew") }
+                return zip(try decoder.finish(half.packets), half.skipped).map { Array($0.dropFirst($1)) }
+            }[...]
+            return memories.map { $0.failure.map { .failure($0) } ?? .success(samples.removeFirst()) }
+        } catch {
+            return memories.map { .failure($0.failure ?? error) }
+        }
+    }
+
+    /// Does something on the card as it is loaded, and gives it up if it has lost its context.
+    private func onCard<Value>(
+        _ body: (CUDAHost.Loaded, CUDADecoder) throws(CUDAError) -> Value
+    ) throws(DecodingFailure) -> Value {
+        do throws(DeviceLoss) {
+            let loaded = try host.loaded()
+            do throws(CUDAError) {
+                guard let decoder = loaded.stages.decoder else {
+                    throw .unsupportedModel("it was loaded without its decoder")
+                }
+                try decoder.use()
+                return try body(loaded, decoder)
+            } catch {
+                if error.isSticky { host.giveUp(loaded, error) }
+                throw DeviceLoss(description: error.description)
+            }
+        } catch {
+            throw DecodingFailure(description: "the GPU could not decode this speech: \(error.description)")
         }
     }
 
