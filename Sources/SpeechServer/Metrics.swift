@@ -70,7 +70,8 @@ final class Metrics: Sendable {
                 ([("stage", "decoder")], engine.stages.decoder),
             ])
         page.counter(
-            "martlet_worker_restarts_total", "Times that the worker process, or the model on its GPU, was lost and started again.",
+            "martlet_worker_restarts_total",
+            "Times that the worker process, or the model on its GPU, was lost and started again.",
             [([], Double(engine.workerRestarts))])
         page.gauge("martlet_active", "Utterances that speak now.", Double(engine.active))
         page.gauge("martlet_queue", "Utterances that wait.", Double(engine.queued))
