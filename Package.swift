@@ -98,7 +98,8 @@ let package = Package(
             // As fast in a debug build; and as rounded as on a card.
             cxxSettings: [.unsafeFlags(["-O2", "-ffp-contract=off"])]),
         .testTarget(
-            name: "CUDABackendTests", dependencies: ["CUDABackend", "TestSupport"], swiftSettings: strict),
+            name: "CUDABackendTests", dependencies: ["CCUDA", "CUDABackend", "Qwen3TTS", "TestSupport"],
+            swiftSettings: strict),
         .testTarget(
             name: "ModelHubTests",
             dependencies: [

@@ -9,7 +9,7 @@ import Testing
     func stagesMatchReference(fixture: Fixture, name: String) throws {
         let results = try CUDASelfTest.run(
             directory: fixture.directory, device: EmulatedCard(multiprocessors: 2).index, sessions: 4, cases: [name],
-            frames: 5, driver: EmulatedCard.driver)
+            frames: 3, driver: EmulatedCard.driver)
         #expect(results.count > 20)
         for result in results { #expect(result.passed, "\(result)") }
     }

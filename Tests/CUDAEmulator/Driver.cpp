@@ -78,6 +78,8 @@ struct Card {
     int error = 0;
     std::string message;
     std::vector<std::unique_ptr<Stream>> streams;
+    /// How often the context is held; with the last one everything on the card goes, an error as well.
+    int contexts = 0;
 };
 
 std::mutex lock;
@@ -197,14 +199,34 @@ mk_cu_result device_memory(size_t *bytes, int device) {
     return 0;
 }
 
+mk_cu_result release(uint64_t address);
+
 // A context is its card's number + 1.
 mk_cu_result context_retain(mk_cu_context *context, int device) {
-    if (!card_of(device)) return MK_CU_INVALID_DEVICE;
+    Card *card = card_of(device);
+    if (!card) return MK_CU_INVALID_DEVICE;
+    const Turn turn(card->turn);
+    card->contexts++;
     *context = (mk_cu_context)(intptr_t)(device + 1);
     return 0;
 }
 
-mk_cu_result context_release(int device) { return card_of(device) ? 0 : MK_CU_INVALID_DEVICE; }
+mk_cu_result context_release(int device) {
+    Card *card = card_of(device);
+    if (!card) return MK_CU_INVALID_DEVICE;
+    const Turn turn(card->turn);
+    if (card->contexts == 0) return INVALID_CONTEXT;
+    if (--card->contexts > 0) return 0;
+    std::vector<uint64_t> left;
+    {
+        std::lock_guard<std::mutex> hold(lock);
+        for (const auto &entry : allocations)
+            if (entry.second.card == device) left.push_back((uint64_t)entry.first);
+    }
+    for (uint64_t address : left) release(address);
+    card->error = 0;
+    return 0;
+}
 
 mk_cu_result context_set(mk_cu_context context) {
     const int number = (int)(intptr_t)context - 1;
@@ -381,16 +403,17 @@ mk_cu_result launch_any(
     if (cooperative && (size_t)grid.x * grid.y * grid.z > (size_t)card->properties.multiprocessors)
         return COOPERATIVE_TOO_LARGE;
     card->launches++;
-    if (card->launches_until_failure >= 0 && card->launches_until_failure-- == 0) {
-        card->error = card->failure;
-        card->message = "injected";
-        return state(card);
-    }
+    const bool fails = card->launches_until_failure >= 0 && card->launches_until_failure-- == 0;
     const Kernel *kernel = function->kernel;
     auto arguments = std::make_shared<std::vector<uint64_t>>((kernel->argument_bytes + 7) / 8);
     memcpy(arguments->data(), parameters[0], kernel->argument_bytes);
     const unsigned seed = card->properties.seed ? card->properties.seed * 1000003u + (unsigned)card->launches : 0;
     return issue(stream, [=] {
+        if (fails) {
+            card->error = card->failure;
+            card->message = std::string(kernel->name) + " fails, as the test wants";
+            return;
+        }
         Launch launch = {};
         launch.name = kernel->name;
         launch.kernel = kernel->call;
