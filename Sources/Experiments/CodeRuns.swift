@@ -142,7 +142,7 @@ public struct CodeRuns: Sendable {
             request.logitTap = tap
             let run = try await EngineRun.make(engine, request, packet: packet)
             if index < 0 { continue }
-            var switches = self.switches(model)
+            var switches = self.switches(engine)
             if isDisturbed, let drift { switches["inject_drift"] = drift.label }
             let record = CodeRecord(
                 tag: tag, run, of: model, identity: identity, text: text, voice: voice, packet: packet,
@@ -168,7 +168,7 @@ public struct CodeRuns: Sendable {
             progress(result)
         }
         return report(
-            runs, model: model.directory, written: folder.map { _ in written }, switches: switches(model),
+            runs, model: model.directory, written: folder.map { _ in written }, switches: switches(engine),
             source: .engine(engine))
     }
 
@@ -186,11 +186,12 @@ public struct CodeRuns: Sendable {
     }
 
     /// What was set, by the names of the settings.
-    private func switches(_ model: SpeechModel) -> [String: String] {
+    private func switches(_ engine: SpeechEngine) -> [String: String] {
+        let machine = engine.description
         let all = [
-            "packet_tokens": "\(packet)", "weights": model.weightFormat.rawValue,
-            "threads": "\(model.compute.pool.threadCount)",
-            "instruction_set": model.compute.instructionSet.rawValue, "decode_mode": "incremental", "device": "cpu",
+            "packet_tokens": "\(packet)", "weights": machine.weights, "threads": "\(machine.threads)",
+            "instruction_set": machine.generation.instructionSet, "decode_mode": "incremental",
+            "device": machine.device,
         ]
         return all.merging(requestSwitches) { _, set in set }.merging(settings) { _, set in set }
     }

@@ -17,6 +17,8 @@ public final class SpeechModel: @unchecked Sendable {
     public let weightFormat: WeightFormat
     /// Kernels and threads of all stages.
     public let compute: Compute
+    /// Those that are loaded.
+    public let stages: Stages
     /// Stages of a model that run on the CPU.
     public struct Stages: OptionSet, Sendable {
         /// A bit for each stage.
@@ -70,6 +72,7 @@ public final class SpeechModel: @unchecked Sendable {
     ) throws(ModelError) {
         self.directory = directory
         self.compute = compute
+        self.stages = stages
         weightFormat = format
         configuration = try Configuration.load(directory: directory)
         tokenizer = try Tokenizer(directory: directory)

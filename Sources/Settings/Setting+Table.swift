@@ -27,8 +27,9 @@ extension Setting {
         "Full precision of code generation: needs weights as in the checkpoint, bf16; arithmetic is float32 anyhow.")
     /// Full precision of the decoder.
     public static let decoderFP32 = Setting(
-        "decoder-fp32", .toggle, standard: "1", aliases: [deep + "DECODER_FP32"], "Full precision of the decoder.",
-        instead: "the decoder always computes in float32")
+        "decoder-fp32", .toggle, standard: "1", aliases: [deep + "DECODER_FP32"],
+        "Full precision of the decoder: on a GPU as good as float32, or with 0 float16 with float32 sums.",
+        insteadOnCPU: "the CPU's decoder always computes in float32")
 
     // MARK: Generation beside decoding
 
@@ -68,7 +69,7 @@ extension Setting {
     public static let codegenBlocking = Setting(
         "codegen-blocking", .toggle, standard: "0", aliases: [deep + "CODEGEN_BLOCKING"],
         "The host waits for each code step.",
-        instead: "on the CPU a code step is done when it returns; phase sync is off while this is 1")
+        instead: "a code step is done when it returns; phase sync is off while this is 1")
     /// A part of the decoder only.
     public static let dummyDecoder = Setting(
         "dummy-decoder", .choice(["none", "pre_transformer", "conv_only", "noop"]), standard: "none",
@@ -148,7 +149,7 @@ extension Setting {
     /// TF32 in cuDNN.
     public static let cudnnTF32 = Setting(
         "cudnn-allow-tf32", .toggle, aliases: ["TTS_CUDNN_ALLOW_TF32"], "TF32 in cuDNN's convolutions.",
-        instead: "convolutions compute in float32, never in TF32")
+        instead: "convolutions sum in float32, never in TF32")
     /// TF32 in matrix products.
     public static let matmulTF32 = Setting(
         "cuda-matmul-allow-tf32", .toggle, aliases: ["TTS_CUDA_MATMUL_ALLOW_TF32"], "TF32 in matrix products.",
@@ -156,15 +157,15 @@ extension Setting {
     /// CUDA graph of the talker.
     public static let graphTalker = Setting(
         "cuda-graph-talker", .toggle, aliases: ["TTS_CODEGEN_CUDAGRAPH_TALKER"], "A CUDA graph of the talker.",
-        instead: "the engine serves on the CPU, where there are no graphs; stages are compiled")
+        instead: "there are no graphs: stages are compiled, a GPU's kernels are launched as they are")
     /// CUDA graph of the code predictor.
     public static let graphPredictor = Setting(
         "cuda-graph-predictor", .toggle, aliases: ["TTS_CODEGEN_CUDAGRAPH_CP"], "A CUDA graph of the code predictor.",
-        instead: "the engine serves on the CPU, where there are no graphs; stages are compiled")
+        instead: "there are no graphs: stages are compiled, a GPU's kernels are launched as they are")
     /// CUDA graph of the decoder.
     public static let graphDecoder = Setting(
         "cuda-graph-decoder", .toggle, aliases: ["TTS_DECODER_CUDAGRAPH"], "A CUDA graph of the decoder.",
-        instead: "the engine serves on the CPU, where there are no graphs; stages are compiled")
+        instead: "there are no graphs: stages are compiled, a GPU's kernels are launched as they are")
 
     // MARK: Ends of run-aways
 

@@ -28,6 +28,8 @@ public struct Setting: Sendable, Equatable {
         case acts
         /// It is accepted, since others have it, and does nothing: this holds instead.
         case none(String)
+        /// It acts on a GPU; on the CPU this holds instead.
+        case onGPU(String)
     }
 
     /// Its name in configuration files; its flag and its variable are made of it.
@@ -45,14 +47,14 @@ public struct Setting: Sendable, Equatable {
 
     init(
         _ name: String, _ kind: Kind, standard: String? = nil, aliases: [String] = [], _ meaning: String,
-        instead: String? = nil
+        instead: String? = nil, insteadOnCPU: String? = nil
     ) {
         self.name = name
         self.kind = kind
         self.standard = standard
         self.aliases = aliases
         self.meaning = meaning
-        effect = instead.map { .none($0) } ?? .acts
+        effect = instead.map { .none($0) } ?? insteadOnCPU.map { .onGPU($0) } ?? .acts
     }
 
     /// `--packet-tokens`.

@@ -62,6 +62,7 @@ public struct Settings: Sendable {
         }
         var values: [Value] = []
         var notes: [String] = []
+        var gpuNotes: [String] = []
         for setting in Setting.all {
             let (text, source) = Self.find(setting, flags, environment, members, path)
             guard let text else {
@@ -72,12 +73,16 @@ public struct Settings: Sendable {
             guard let value = setting.canonical(text) else {
                 throw .badValue(name: name, value: text, expected: setting.values, place: setting.name)
             }
-            if case .none(let instead) = setting.effect {
-                notes.append("\(name): accepted, has no effect: \(instead)")
+            switch setting.effect {
+            case .acts: break
+            case .none(let instead): notes.append("\(name): accepted, has no effect: \(instead)")
+            case .onGPU(let instead): gpuNotes.append("\(name): accepted, has no effect: \(instead)")
             }
             values.append(Value(setting: setting, text: value, source: source))
         }
         self.values = values
+        let device = values.first { $0.setting == .device }?.text
+        if device == nil || device == "cpu" { notes += gpuNotes }
         self.notes = notes + Self.unknownVariables(environment)
     }
 

@@ -12,6 +12,8 @@ public final class SpeechEngine: Sendable {
     public let model: SpeechModel
     /// One line for the log about each option that cannot hold, and what holds instead.
     public let notes: [String]
+    /// What it computes on.
+    public let description: EngineDescription
     private let inbox: Inbox
     private let starters: StarterCache?
     private let keeper: (any UtteranceKeeper)?
@@ -22,6 +24,7 @@ public final class SpeechEngine: Sendable {
         self.model = model
         let (options, notes) = options.resolved()
         self.notes = notes
+        description = options.description(of: model)
         let inbox = Inbox(maxQueued: options.maxQueued)
         self.inbox = inbox
         starters = options.starterCache.map(StarterCache.init)

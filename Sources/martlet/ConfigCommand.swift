@@ -66,13 +66,17 @@ struct ConfigCommand: ParsableCommand {
         let notes = settings.notes + settings.conflicts()
         let rows = settings.values.map { value in
             let setting = value.setting
-            var instead: String?
-            if case .none(let text) = setting.effect { instead = text }
+            let instead: String? =
+                switch setting.effect {
+                case .acts: nil
+                case .none(let text): text
+                case .onGPU(let text): settings.text(.device) == "cpu" ? text : nil
+                }
             return Row(
                 name: setting.name, flag: setting.flag, variable: setting.variable, value: value.text,
                 source: value.source.label, standard: setting.standard, values: setting.values,
                 aliases: setting.aliases,
-                acts: setting.effect == .acts, instead: instead, meaning: setting.meaning)
+                acts: instead == nil, instead: instead, meaning: setting.meaning)
         }
         if json {
             try printJSON(Report(settings: rows, notes: notes))

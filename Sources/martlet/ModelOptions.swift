@@ -53,15 +53,14 @@ struct ModelOptions: ParsableArguments {
     }
 
     /// Finds and loads the model that settings name, which hold the flags above, with the stages that the CPU has to do.
-    func load(_ settings: Settings) throws -> SpeechModel {
-        let format = settings.text(.weights).flatMap { WeightFormat(rawValue: $0) } ?? .bf16
+    /// - Parameter others: more of them.
+    func load(_ settings: Settings, besides others: SpeechModel.Stages = []) throws -> SpeechModel {
+        let format = settings.weights
         try settings.check(weights: format)
         let compute = Compute(threads: settings.integer(.threads) ?? ThreadPool.defaultThreadCount)
-        let model = try SpeechModel(
+        return try SpeechModel(
             directory: ModelLocation.directory(of: settings.text(.model)), weights: format, compute: compute,
-            stages: settings.devices().stages)
-        if settings.isOn(.backendTrace) { printError(settings.backendLine(model)) }
-        return model
+            stages: settings.devices().stages.union(others))
     }
 
     /// The folder of the model.

@@ -102,7 +102,8 @@ struct RunbookCommand: AsyncParsableCommand {
         case nil: break
         }
         let settings = try options.announced(settingFlags)
-        let model = try model.load(settings)
+        // One arm decodes on the CPU, whatever the device.
+        let model = try model.load(settings, besides: .decoding)
         var runner = RunbookRunner()
         runner.texts = try TextSet.texts(texts)
         runner.voice = ExperimentVoice(speaker: voice, instruct: instruct)
@@ -115,7 +116,7 @@ struct RunbookCommand: AsyncParsableCommand {
         runner.warmUp = warmUp
         runner.textID = textId
         runner.drift = try injectDrift.map(InjectedDrift.init)
-        let machine = RunbookRunner.machine(model)
+        let machine = RunbookRunner.machine(model, engine: runner.engine)
         let limit = ttfaLimit ?? (machine.device == "cpu" ? nil : 350)
         runner.firstAudioLimit = limit
         runner.folder = out + "/codes"

@@ -38,8 +38,12 @@ extension Settings {
         change(&options)
         if !conflicts().isEmpty { options.syncMode = .none }
         try devices().load(model, into: &options)
+        if isOn(.backendTrace) { printError(backendLine(options.description(of: model))) }
         return options
     }
+
+    /// Storage of the language model's weights.
+    var weights: WeightFormat { text(.weights).flatMap { WeightFormat(rawValue: $0) } ?? .bf16 }
 
     /// How packets are cut by a server.
     var packets: PacketPolicy { integer(.packetTokens).map { .fixed($0) } ?? .growing }
@@ -96,14 +100,20 @@ extension Settings {
         ].map(\.name))
 
     /// One line that says what the back end is and what is switched on.
-    func backendLine(_ model: SpeechModel) -> String {
-        let on = values.filter { $0.source != .standard && $0.setting.effect == .acts }.compactMap { value in
+    private func backendLine(_ engine: EngineDescription) -> String {
+        let on = values.filter { value in
+            if case .none = value.setting.effect { return false }
+            return value.source != .standard
+        }.compactMap { value in
             value.text.map { "\(value.setting.name)=\($0)" }
         }
+        func words(_ side: EngineDescription.Side) -> String {
+            "\(side.device)\(side.card.map { " (\($0))" } ?? ""), \(side.instructionSet) kernels, \(side.arithmetic)"
+        }
         return
-            "back end: martlet \(Martlet.configuration.version) on the CPU, \(model.compute.instructionSet.rawValue) "
-            + "kernels, \(model.compute.pool.threadCount) threads, weights \(model.weightFormat.rawValue), float32 sums in "
-            + "one fixed order; set: " + (on.isEmpty ? "nothing" : on.joined(separator: " "))
+            "back end: martlet \(Martlet.configuration.version); generation on \(words(engine.generation)); decoding on "
+            + "\(words(engine.decoding)); \(engine.threads) threads; set: "
+            + (on.isEmpty ? "nothing" : on.joined(separator: " "))
     }
 }
 

@@ -31,17 +31,22 @@ public struct RunbookRunner: Sendable {
     public init() {}
 
     /// The model and what runs it.
-    public static func machine(_ model: SpeechModel) -> RunbookReport.Machine {
+    /// - Parameter engine: says on which devices.
+    public static func machine(
+        _ model: SpeechModel, engine: EngineOptions = EngineOptions()
+    ) -> RunbookReport.Machine {
         let survey = MachineSurvey.take()
+        let description = engine.description(of: model)
         let talker = model.configuration.talker
         let shape =
             "\(talker.shape.layers) talker layers of \(talker.shape.hidden), "
             + "\(model.configuration.codePredictor.shape.layers) predictor layers, \(model.codeGroups) codes a frame"
         return RunbookReport.Machine(
             model: model.directory.split(separator: "/").last.map(String.init) ?? model.directory,
-            identity: try? model.identity, shape: shape, device: "cpu", processor: survey.processor,
-            instructionSet: model.compute.instructionSet.rawValue, threads: model.compute.pool.threadCount,
-            weights: model.weightFormat.rawValue, load: loadAverage(), cores: survey.cores,
+            identity: try? model.identity, shape: shape, device: description.device,
+            processor: description.generation.card ?? survey.processor,
+            instructionSet: description.generation.instructionSet, threads: description.threads,
+            weights: description.weights, load: loadAverage(), cores: survey.cores,
             isOptimised: isOptimisedBuild)
     }
 

@@ -39,7 +39,7 @@ final class RunbookSeries {
         self.text = text
         self.runner = runner
         self.model = model
-        setup = RunbookSetup(arm.switches, base: runner.engine)
+        setup = RunbookSetup(arm.switches, base: runner.engine, model: model)
         notes = setup.notes
         let words = arm.name.lowercased().map { $0.isLetter || $0.isNumber ? String($0) : "-" }.joined()
         tagPrefix = [procedure.id, words, text.id].joined(separator: "_")
@@ -262,12 +262,13 @@ final class RunbookSeries {
                 one("first_logit_diff", place(logitDifference.firstLogit)),
             ]
         case .backEnd:
-            let machine = RunbookRunner.machine(model)
+            let machine = RunbookRunner.machine(model, engine: setup.engine)
+            let engine = setup.engine.description(of: model)
             return [
                 one("device", machine.device), one("processor", machine.processor),
                 one("instruction_set", machine.instructionSet), one("threads", "\(machine.threads)"),
-                one("weights", machine.weights), one("activations and sums", "float32, one fixed order"),
-                one("TF32", "none"), one("graphs", "none"),
+                one("weights", machine.weights), one("generation", engine.generation.arithmetic),
+                one("decoding", engine.decoding.arithmetic), one("TF32", "none"), one("graphs", "none"),
             ]
         }
     }

@@ -76,14 +76,22 @@ struct RunbookSetup {
     var choices: TopChoicesOptions?
     /// What a switch does not do here, and what holds instead.
     var notes: [String] = []
+    private let hasDecoder: Bool
+    private var description: EngineDescription
 
     /// - Parameter base: what holds where no switch says otherwise.
-    init(_ switches: [RunbookSwitch], base: EngineOptions) {
+    init(_ switches: [RunbookSwitch], base: EngineOptions, model: SpeechModel) {
         engine = base
+        hasDecoder = model.stages.contains(.decoding)
+        description = base.description(of: model)
+        // A switch may say where it decodes.
+        for case .decoderDevice(let device) in switches { move(decoder: device) }
+        description = engine.description(of: model)
         // Where a run ends must not hang on its audio, which dummy stages leave out.
         engine.runaway = nil
         for one in switches { apply(one) }
-        for case .sync(let mode) in switches where mode != .sync && !engine.workerProcess {
+        let isOnePool = description.generation.isCPU && description.decoding.isCPU && !engine.workerProcess
+        for case .sync(let mode) in switches where mode != .sync && isOnePool {
             notes.append(
                 "TTS_DEEP_STREAM_SYNC_MODE=\(mode.rawValue) on the CPU: generation and decoding share one pool of threads, "
                     + "section by section")
@@ -105,16 +113,26 @@ struct RunbookSetup {
             choices = options
         case .packetTrace: break
         case .codegenBlocking:
-            note(one, "a step of the CPU is done when it returns")
+            note(one, "a step is done when it returns")
         case .codegenFP32:
-            note(one, "activations and sums are float32 always, weights bf16 as stored, which float32 holds exactly")
+            note(one, "generation on \(description.generation.device) has \(description.generation.arithmetic)")
         case .decoderFP32:
-            note(one, "the decoder's weights, activations and sums are float32 always")
-        case .decoderDevice:
-            note(one, "everything computes on the CPU")
+            note(one, "decoding on \(description.decoding.device) has \(description.decoding.arithmetic)")
+        case .decoderDevice: break
         case .cudnnBenchmark, .cudnnDeterministic, .cudnnTF32, .matmulTF32:
             note(one, "there is no cuDNN and no TF32; every sum has one fixed order")
         case .cudnnTrace: note(one, "there is no cuDNN; the row says what computes instead")
+        }
+    }
+
+    private mutating func move(decoder device: String) {
+        let name = RunbookSwitch.decoderDevice(device).name
+        if engine.decodingGPU?.name ?? "cpu" == device {
+            notes.append("\(name)=\(device) has no effect on this engine: it decodes there anyhow")
+        } else if device == "cpu", hasDecoder {
+            engine.decodingGPU = nil
+        } else {
+            notes.append("\(name)=\(device) has no effect on this engine: the decoder was not loaded there")
         }
     }
 

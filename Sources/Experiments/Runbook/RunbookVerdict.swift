@@ -151,7 +151,9 @@ struct RunbookVerdict {
 
     private func equalLogits() -> [Finding] {
         run.compactMap { arm in
-            guard let difference = logitSteps[arm.name] else { return nil }
+            guard let difference = logitSteps[arm.name] else {
+                return Finding(outcome: .notJudged, reason: "\(label(arm)): there are no logits to compare")
+            }
             guard let step = difference.firstLogit else {
                 return Finding(
                     outcome: .pass,

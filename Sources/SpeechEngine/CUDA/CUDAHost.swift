@@ -33,6 +33,8 @@ public final class CUDAHost: Sendable {
     public let info: CUDADeviceInfo
     /// Utterances at a time.
     public let slots: Int
+    /// Of the codec decoder.
+    public let precision: CodecPrecision
     private let load: @Sendable () throws -> CUDAStages
     private let state: Mutex<State>
 
@@ -47,12 +49,13 @@ public final class CUDAHost: Sendable {
         directory: String, device: Int = 0, slots: Int = 64, precision: CodecPrecision = .half,
         driver: CUDADriver? = nil
     ) throws {
-        try self.init {
+        try self.init(precision) {
             try CUDAStages(directory: directory, device: device, slots: slots, precision: precision, driver: driver)
         }
     }
 
-    private init(_ load: @escaping @Sendable () throws -> CUDAStages) throws {
+    private init(_ precision: CodecPrecision, _ load: @escaping @Sendable () throws -> CUDAStages) throws {
+        self.precision = precision
         self.load = load
         let stages = try load()
         info = stages.info
