@@ -92,10 +92,22 @@ public struct MachineSurvey: Sendable, Codable, Equatable {
         return name.map(String.init) ?? "unknown"
     }
 
-    private static func freeMemory() -> Int? {
+    /// Bytes that are free or can be freed, in the machine and in the container that this is; nil where the system does
+    /// not say.
+    public static func freeMemory() -> Int? {
         let text = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
         let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
-        return line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * 1024 }
+        let machine = line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * 1024 }
+        return machine.map { min($0, freeInContainer() ?? .max) }
+    }
+
+    /// What a control group's limit leaves: pages of files can be given up.
+    private static func freeInContainer() -> Int? {
+        func text(_ name: String) -> String? { try? String(contentsOfFile: "/sys/fs/cgroup/" + name, encoding: .utf8) }
+        func number(_ name: String) -> Int? { text(name).flatMap { Int($0.prefix { $0.isNumber }) } }
+        guard let limit = number("memory.max"), let used = number("memory.current") else { return nil }
+        let pages = text("memory.stat")?.split(separator: "\n").first { $0.hasPrefix("file ") }
+        return max(0, limit - used + (pages.flatMap { Int($0.dropFirst(5)) } ?? 0))
     }
 
     /// Bytes free on the disk of a folder, or of the nearest folder above it that exists.

@@ -48,6 +48,9 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: "Keep every speech request with its result in this folder, for 'martlet replay'.")
     var recordDir: String?
 
+    @Flag(help: "Start even if the model seems to need more memory than is free.")
+    var force = false
+
     @Flag(help: "No access log on standard output.")
     var quiet = false
 
@@ -65,6 +68,7 @@ struct ServeCommand: AsyncParsableCommand {
         if !quiet { options.accessLog = { Self.log($0) } }
 
         let named = settings.text(.model)
+        if !force { try checkMemory(settings) }
         let loaded = try model.load(settings)
         options.modelNames = ServerOptions.modelNames(asked: named, folder: loaded.directory)
         options.version = Martlet.configuration.version
@@ -78,6 +82,14 @@ struct ServeCommand: AsyncParsableCommand {
             printError("warning: everyone who reaches \(options.host) may use this server: set --api-key")
         }
         try await SpeechServer.serve(engine: engine, options: options)
+    }
+
+    /// Says before anything is loaded that it will not fit; a GPU's stages ask for their own memory.
+    private func checkMemory(_ settings: Settings) throws {
+        let need = try MemoryNeed(
+            folder: ModelLocation.directory(of: settings.text(.model)), format: settings.weights,
+            stages: settings.devices().stages, sessions: limits.sessions)
+        if let problem = need.problem(free: MachineSurvey.freeMemory()) { throw CommandError(problem) }
     }
 
     /// One line on standard output, whole, also when that is a pipe.
@@ -187,6 +199,9 @@ struct ServerLimits: ParsableArguments {
         options.writeTimeout = writeTimeout
         options.drainTimeout = drainTimeout
     }
+
+    /// Utterances whose memory has to be there at once on the CPU, which lets in no more than it keeps up with.
+    var sessions: Int { min(maxStreams, maxBatch ?? 8) }
 
     func apply(to options: inout EngineOptions) {
         options.maxActive = maxStreams

@@ -41,6 +41,20 @@ import Testing
         }
     }
 
+    @Test func aCheckNamesBothSides() async throws {
+        let server = try await MartletServer(SayTests.model)
+        let chat = try FakeChatServer(["Yes", ", I am", "."])
+        let check = ["bridge", "--check", "--tts", server.url] + SayTests.short
+        let whole = try await Martlet(check + ["--llm", chat.url])
+        #expect(whole.status == 0 && whole.output.isEmpty, "\(whole.errors)")
+        #expect(whole.errors.contains("language model fake-1: first text "))
+        #expect(whole.errors.contains("10 characters in 3 pieces") && whole.errors.contains("first audio "))
+        let silent = try FakeChatServer([])
+        let failing = try await Martlet(check + ["--llm", silent.url])
+        #expect(failing.status == 1)
+        #expect(failing.errors.contains("gave no text"), "\(failing.errors)")
+    }
+
     @Test func stopCutsTheAnswer() async throws {
         let server = try await MartletServer(SayTests.model)
         let chat = try FakeChatServer(["Tea for two, ", "and two for tea; "], endless: true)

@@ -32,6 +32,18 @@ import Testing
         #expect(["length", "stop"].contains(summary.finishReason))
     }
 
+    #if os(Linux)
+        @Test func aServerThatWillNotFitIsNotStarted() async throws {
+            let count = "100000000"
+            let server = try await Martlet(
+                ["serve", "--port", "0", "--max-streams", count, "--max-batch", count] + Self.model)
+            #expect(server.status == 1)
+            for word in ["are needed", "are free", "--force"] {
+                #expect(server.errors.contains(word), "\(server.errors)")
+            }
+        }
+    #endif
+
     /// The same files as a server's.
     @Test func codesAreKeptWhereTheOldNamesSay() async throws {
         let folder = try TemporaryFolder()

@@ -157,3 +157,28 @@ import Testing
         #expect(Set(TextSet.builtInTexts.map(\.id)).count == TextSet.builtInTexts.count)
     }
 }
+
+/// What a model needs, before it is loaded.
+@Suite struct MemoryNeedTests {
+    @Test func weightsAndSessionsAreCounted() throws {
+        let folder = Fixture.customVoice.directory
+        let all = try MemoryNeed(folder: folder, format: .bf16, stages: .all, sessions: 3)
+        let codes = try MemoryNeed(folder: folder, format: .bf16, stages: .generation, sessions: 3)
+        let small = try MemoryNeed(folder: folder, format: .q8, stages: .generation, sessions: 3)
+        let inspection = try ModelInspection(folder: folder)
+        #expect(codes.weights == inspection.weightBytesPerFrame["bf16"])
+        #expect(small.weights == inspection.weightBytesPerFrame["q8"])
+        #expect(all.weights > codes.weights)
+        #expect(all.bytesPerSession == 250 * inspection.cacheBytesPerFrame)
+        #expect(all.total == all.weights + 3 * all.bytesPerSession)
+    }
+
+    @Test func tooLittleIsRefusedWithBothFigures() {
+        let need = MemoryNeed(weights: 3_000_000_000, sessions: 2, bytesPerSession: 250_000_000)
+        #expect(need.problem(free: 3_500_000_000) == nil)
+        #expect(need.problem(free: nil) == nil)
+        let problem = need.problem(free: 3_499_999_999) ?? ""
+        #expect(problem.contains("3.50 GB of memory are needed") && problem.contains("3.50 GB are free"))
+        #expect(problem.contains("--force"))
+    }
+}

@@ -38,6 +38,13 @@ struct BridgeCommand: AsyncParsableCommand {
     @Option(help: "Ask this and end.")
     var prompt: String?
 
+    @Flag(
+        help: """
+            Ask the language model for one sentence (or --prompt), speak it, print the times of both, and end: with 1 \
+            if either fails. The sound goes nowhere unless -o names a file.
+            """)
+    var check = false
+
     @Option(help: "What the language model is told before the prompt.")
     var system: String?
 
@@ -62,8 +69,8 @@ struct BridgeCommand: AsyncParsableCommand {
     @Option(help: "Seconds to wait for a speech server that is not ready yet.")
     var wait = 60.0
 
-    @Option(name: .shortAndLong, help: "A WAV file, or - for raw PCM on standard output.")
-    var output = "-"
+    @Option(name: .shortAndLong, help: "A WAV file, or - for raw PCM on standard output, the default.")
+    var output: String?
 
     @Flag(help: "Print the figures of each answer as JSON, a line each, on standard error.")
     var json = false
@@ -126,12 +133,13 @@ struct BridgeCommand: AsyncParsableCommand {
 
     func run() async throws {
         let environment = ProcessInfo.processInfo.environment
+        if check { try await checkLanguageModel() }
         try await SpeechClient(tts, apiKey: environment["MARTLET_API_KEY"]).waitUntilReady(wait) { reason in
             printError("waiting for \(tts): \(reason)")
         }
         let input = BridgeInput()
         let (prompts, more) = AsyncStream<String>.makeStream()
-        if let prompt {
+        if let prompt = prompt ?? (check ? Self.checkPrompt : nil) {
             more.yield(prompt)
             more.finish()
             input.listen { _ in }
@@ -140,7 +148,7 @@ struct BridgeCommand: AsyncParsableCommand {
                 if let line { more.yield(line) } else { more.finish() }
             }
         }
-        var sound = BridgeSound(path: output)
+        var sound = BridgeSound(path: output ?? (check ? "/dev/null" : "-"))
         for await prompt in prompts {
             let report = try await answer(prompt, input, &sound)
             if json {
@@ -154,13 +162,39 @@ struct BridgeCommand: AsyncParsableCommand {
                     "\(text)\(first); \(report.characters) characters in \(report.pieces) pieces, "
                         + "\(decimal(report.seconds, 2)) s, " + (report.isStopped ? "stopped" : report.finishReason))
             }
+            if check, report.seconds == 0 { throw CommandError("the speech server at \(tts) gave no audio") }
         }
         try sound.finish()
     }
 
+    private static let checkPrompt = "Answer with one short sentence: are you ready?"
+
+    private var chat: ChatStream {
+        ChatStream(
+            url: llm, model: llmModel, apiKey: ProcessInfo.processInfo.environment["OPENAI_API_KEY"], system: system)
+    }
+
+    /// Asks the language model by itself, and prints what it is and how fast.
+    private func checkLanguageModel() async throws {
+        let begin = ContinuousClock.now
+        var first: ContinuousClock.Instant?
+        var (pieces, characters) = (0, 0)
+        try await chat.answer(prompt ?? Self.checkPrompt) { text in
+            first = first ?? .now
+            pieces += 1
+            characters += text.count
+        }
+        guard let first, characters > 0 else { throw CommandError("the language model at \(llm) gave no text") }
+        let end = ContinuousClock.now
+        let rate = pieces > 1 ? Double(pieces - 1) / max((end - first) / .seconds(1), 1e-6) : 0
+        printError(
+            "language model \(try await chat.modelName()): first text \(decimal((first - begin) / .milliseconds(1), 0)) ms, \(characters) "
+                + "characters in \(pieces) pieces, \(decimal(rate, 0)) pieces/s")
+    }
+
     private func answer(_ prompt: String, _ input: BridgeInput, _ sound: inout BridgeSound) async throws -> Report {
         let environment = ProcessInfo.processInfo.environment
-        let chat = ChatStream(url: llm, model: llmModel, apiKey: environment["OPENAI_API_KEY"], system: system)
+        let chat = chat
         let start = Start(
             voice: voice, language: language, instructions: instruct, seed: seed,
             // The last token that the limit allows makes no frame.

@@ -57,7 +57,7 @@ struct ChatStream: Sendable {
     }
 
     /// The name of the model to ask: the one that was given, else the server's first.
-    private func modelName() async throws -> String {
+    func modelName() async throws -> String {
         if let model { return model }
         let response = try await Self.client.execute(request("/models"), timeout: .seconds(10))
         let body = try await response.body.collect(upTo: 1 << 20)
