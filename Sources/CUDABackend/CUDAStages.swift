@@ -82,12 +82,11 @@ public final class CUDAStages: @unchecked Sendable {
     /// Talker positions of each slot.
     public private(set) var lengths: [Int]
     private var isOpen: [Bool]
-    private let barrier: DeviceBuffer
     let talkerPlan, predictorPlan: StepPlan?
     private var rowWork = DeviceScratch()
     private var inputWork = DeviceScratch()
     private var stepWork = DeviceScratch()
-    /// Whether one session alone goes through the persistent kernels.
+    /// Whether steps and frames go through the persistent kernels.
     var usesPersistentKernels = true
 
     private var width: Int { configuration.talker.shape.hidden }
@@ -194,7 +193,6 @@ public final class CUDAStages: @unchecked Sendable {
         pages = Array(repeating: [], count: slots)
         lengths = Array(repeating: 0, count: slots)
         isOpen = Array(repeating: false, count: slots)
-        barrier = try DeviceBuffer(device, bytes: 256, "barrier")
         guard c.codeGroups <= Int(MK_PAGE) else {
             throw CUDAError.unsupportedModel("\(c.codeGroups) codes a frame; it takes \(MK_PAGE)")
         }
@@ -204,9 +202,11 @@ public final class CUDAStages: @unchecked Sendable {
         predictorPages = predictorMemory
         predictorTable = try DeviceBuffer(
             device, (0..<slots).map { predictorMemory.address + UInt64($0 * predictor.pageBytes) }, "page table")
-        talkerPlan = try StepPlan(device, stack: talker, passes: [[head]], projection: nil)
+        talkerPlan = try StepPlan(
+            device, stack: talker, heads: [head], projection: nil, positions: nil, inputWidth: talker.ld)
         predictorPlan = try StepPlan(
-            device, stack: predictor, passes: heads.map { [$0] }, projection: projection)
+            device, stack: predictor, heads: heads, projection: projection, positions: c.codeGroups,
+            inputWidth: talker.ld)
         try device.wait()
     }
 
@@ -387,6 +387,9 @@ public final class CUDAStages: @unchecked Sendable {
     public func step(_ batch: [Entry]) throws(CUDAError) {
         if batch.isEmpty { return }
         let sessions = try upload(batch)
+        if usesPersistentKernels, let plan = talkerPlan {
+            return try step(batch, plan, x: 0, sessions: sessions)
+        }
         let x = try inputWork.reserve(device, batch.count * ld * 4)
         let a = mk_embed_arguments(
             codec_table: codecTable.address, group_tables: groupTables.address,
@@ -394,7 +397,7 @@ public final class CUDAStages: @unchecked Sendable {
             width: Int32(width), sessions: sessions, codes: codes.address, x: x, ld: Int32(ld),
             batch: Int32(batch.count))
         try device.launch("embed_frames", grid: (ceiling(width, Int(MK_THREADS)), batch.count), a)
-        try step(batch, x: x, sessions: sessions)
+        try forward(x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices))
     }
 
     /// One talker step on given input rows [batch, talker width].
@@ -406,37 +409,38 @@ public final class CUDAStages: @unchecked Sendable {
             wide += values[(row * width)..<((row + 1) * width)] + Array(repeating: 0, count: ld - width)
         }
         try device.copyIn(x, wide)
-        try step(batch, x: x, sessions: sessions)
+        if usesPersistentKernels, let plan = talkerPlan {
+            return try step(batch, plan, x: x, sessions: sessions)
+        }
+        try forward(x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices))
     }
 
-    private func step(_ batch: [Entry], x: UInt64, sessions: UInt64) throws(CUDAError) {
-        guard batch.count == 1, usesPersistentKernels, let plan = talkerPlan else {
-            try forward(x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices))
-            return
+    /// - Parameter x: rows to take in place of embeddings, or 0.
+    private func step(_ batch: [Entry], _ plan: StepPlan, x: UInt64, sessions: UInt64) throws(CUDAError) {
+        for entry in batch {
+            let position = lengths[entry.slot]
+            guard position < configuration.talker.maxPositions else {
+                throw .unsupportedModel("more than \(configuration.talker.maxPositions) positions in one session")
+            }
+            try reservePages(entry.slot, positions: position + 1)
         }
-        let slot = batch[0].slot
-        let position = lengths[slot]
-        guard position < configuration.talker.maxPositions else {
-            throw .unsupportedModel("more than \(configuration.talker.maxPositions) positions in one session")
-        }
-        try reservePages(slot, positions: position + 1)
-        lengths[slot] = position + 1
-        try plan.launch("talker_step", positions: position + 1, cache: talkerCache) { a in
-            a.sessions = sessions
-            a.x = x
-            self.fill(&a)
+        for entry in batch { lengths[entry.slot] += 1 }
+        for first in stride(from: 0, to: batch.count, by: plan.sessions) {
+            let part = batch[first..<min(batch.count, first + plan.sessions)]
+            let longest = part.map { lengths[$0.slot] }.max() ?? 1
+            try plan.launch("talker_step", batch: part.count, positions: longest, cache: talkerCache) { a in
+                a.sessions = sessions + UInt64(first * MemoryLayout<mk_session>.stride)
+                a.x = x == 0 ? 0 : x + UInt64(first * ld * 4)
+                self.fill(&a)
+            }
         }
     }
 
     /// What both persistent kernels need of this model.
     private func fill(_ a: inout mk_step_arguments) {
-        a.batch = 1
-        a.barrier = barrier.address
         a.vocabulary = Int32(configuration.codePredictor.vocabularySize)
         a.groups = Int32(groups)
         a.ld_table = Int32(ld)
-        a.talker_width = Int32(width)
-        a.talker_chunks = Int32(ld / Int(MK_CHUNK))
         a.codec_table = codecTable.address
         a.group_tables = groupTables.address
         a.codes = codes.address
@@ -486,18 +490,22 @@ public final class CUDAStages: @unchecked Sendable {
         let allLogits = work.take((groups - 1) * count * innerLD * 4)
         logitsOut = allLogits
         let forcedList = try forced.map { codes throws(CUDAError) in try work.put(device, codes) } ?? 0
-        if count == 1, usesPersistentKernels, let plan = predictorPlan {
-            let x = work.take(2 * predictor.ld * 4)
-            let cache = predictor.cache(pages: predictorTable.address, stride: 1, ring: 1)
-            try plan.launch("predictor_frame", positions: groups, cache: cache) { a in
-                a.sessions = sessions
-                a.x = x
-                self.fill(&a)
-                a.forced = forcedList
-                a.all_logits = allLogits
-                a.ld_table_logits = Int32(innerLD)
-                a.has_projection = self.projection == nil ? 0 : 1
-                a.projection_bias = self.projection?.bias?.address ?? 0
+        if usesPersistentKernels, let plan = predictorPlan {
+            for first in stride(from: 0, to: count, by: plan.sessions) {
+                let cache = predictor.cache(
+                    pages: predictorTable.address + UInt64(first * 8), stride: 1, ring: 1)
+                try plan.launch(
+                    "predictor_frame", batch: min(count - first, plan.sessions), positions: groups, cache: cache
+                ) { a in
+                    a.sessions = sessions + UInt64(first * MemoryLayout<mk_session>.stride)
+                    self.fill(&a)
+                    a.forced = forcedList == 0 ? 0 : forcedList + UInt64(first * groups * 4)
+                    a.all_logits = allLogits + UInt64(first * innerLD * 4)
+                    a.all_batch = Int32(count)
+                    a.ld_pass_logits = Int32(innerLD)
+                    a.has_projection = self.projection == nil ? 0 : 1
+                    a.projection_bias = self.projection?.bias?.address ?? 0
+                }
             }
             return
         }

@@ -159,7 +159,7 @@ final class DeviceStack {
         attention.ld_output = Int32(attended.ld)
         let group = shape.heads / shape.keyValueHeads
         let attentionShared =
-            group * (shape.headDimension + Int(MK_PAGE) + Int(MK_WARPS) * shape.headDimension) * 4
+            group * (shape.headDimension + Int(MK_PAGE) + Int(MK_WARPS) * shape.headDimension + 2) * 4
 
         for (index, layer) in layers.enumerated() {
             try observe?()
@@ -170,7 +170,7 @@ final class DeviceStack {
             rope.key_norm = layer.keyNorm?.address ?? 0
             rope.cache.layer = Int32(index)
             attention.cache.layer = Int32(index)
-            try device.launch("rope_and_store", grid: (rows, 1), rope)
+            try device.launch("rope_and_store", grid: (rows, 1), shared: shape.headDimension * 4, rope)
             try device.launch(
                 "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: attentionShared, attention)
             try device.launch(

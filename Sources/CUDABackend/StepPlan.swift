@@ -6,65 +6,94 @@ final class StepPlan {
     private let stack: DeviceStack
     private let schedule: DeviceBuffer
     private let count: Int
+    /// Entries of one pass through the stack without a head.
+    private let stackCount: Int
     private let gains, headGains: DeviceBuffer
     private let headOutputs: Int
-    private let shared: Int
-    private var work = DeviceScratch()
-    /// Bytes of weights that one launch reads.
+    private let inputChunks: Int
+    private let positions: Int?
+    /// Blocks of a launch, at most: one for each multiprocessor.
+    private let blocks: Int
+    private let operations: Int
+    private let workLayout: WorkLayout
+    private let work: DeviceBuffer
+    private var partials = DeviceScratch()
+    private var tag: UInt32 = 0
+    /// Rows that a team has room for.
+    let teamRows: Int
+    /// Bytes of weights that a team reads in one launch.
     let weightBytes: Int
+
+    private static let maxTeams = 8
+    /// Sessions that one launch takes.
+    var sessions: Int { min(Self.maxTeams, blocks) * teamRows }
 
     /// nil if the card or the model does not fit the kernels.
     /// - Parameters:
-    ///   - passes: layers that follow the stack in each pass.
+    ///   - heads: the layer that follows the stack in each pass.
     ///   - projection: the layer before the stack in each pass.
-    init?(_ device: CUDADevice, stack: DeviceStack, passes: [[PackedLayer]], projection: PackedLayer?) throws(CUDAError)
-    {
+    ///   - positions: of the code predictor, whose passes are all in one launch; nil for the talker.
+    ///   - inputWidth: of the rows that go in, padded.
+    init?(
+        _ device: CUDADevice, stack: DeviceStack, heads: [PackedLayer], projection: PackedLayer?, positions: Int?,
+        inputWidth: Int
+    ) throws(CUDAError) {
         self.device = device
         self.stack = stack
         let s = stack.shape
+        self.positions = positions
+        inputChunks = inputWidth / Int(MK_CHUNK)
         var entries: [mk_stream_entry] = []
-        var bytes = 0
-        func add(_ layer: PackedLayer, tiles: Int) {
+        func add(_ layer: PackedLayer, tiles: Int, unit: Int = 1) {
             entries.append(
-                mk_stream_entry(weights: layer.weights.address, tiles: Int32(tiles), chunks: Int32(layer.chunks)))
-            bytes += tiles * layer.chunks * 512
+                mk_stream_entry(
+                    weights: layer.weights.address, units: Int32(tiles / unit), unit: UInt16(unit),
+                    chunks: UInt16(layer.chunks)))
         }
         let residualTiles = stack.ld / Int(MK_TILE)
-        for pass in passes {
+        func addStack() {
             if let projection { add(projection, tiles: residualTiles) }
             for layer in stack.layers {
                 add(layer.qkv, tiles: ceiling(stack.qkvWidth, Int(MK_TILE)))
                 add(layer.output, tiles: residualTiles)
-                add(layer.gateUp, tiles: 2 * padded(s.intermediate) / Int(MK_TILE))
+                add(layer.gateUp, tiles: 2 * padded(s.intermediate) / Int(MK_TILE), unit: 2)
                 add(layer.down, tiles: residualTiles)
             }
-            // A head's padding is not computed.
-            for layer in pass { add(layer, tiles: layer.tiles) }
+        }
+        // A first pass without a head, for launches that take the code predictor's first two rows one after the other.
+        if positions != nil { addStack() }
+        stackCount = entries.count
+        for head in heads {
+            addStack()
+            // A head's padding to whole tiles is computed.
+            add(head, tiles: head.tiles)
         }
         count = entries.count
-        weightBytes = bytes
-        let longest = ceiling(entries.map { Int($0.chunks) }.max() ?? 0, Int(MK_WARPS))
-        let warps = Int(MK_WARPS)
-        let group = s.heads / s.keyValueHeads
-        // As step_block::open lays it out.
-        let ring: Int
-        switch device.info.capability {
-        case (9, 0), (10, 0): ring = 16
-        case (8, 0), (8, 7): ring = 8
-        default: ring = 6
+        weightBytes = entries.dropFirst(stackCount).reduce(0) {
+            $0 + Int($1.units) * Int($1.unit) * Int($1.chunks) * 512
         }
-        let gather = 16 * warps * 2 * 8 * 4
-        let attention =
-            (2 * (group + 2) * s.headDimension + group * (Int(MK_PAGE) + warps * s.headDimension)) * 4
-        let parts = [
-            warps * ring * 512, warps * longest * 2 * 8 * 16, warps * longest * 2 * 4 * 4, 2 * warps * 4,
-            Int(MK_SAMPLER_BYTES), max(gather, attention),
-        ]
-        shared = parts.reduce(0, +)
-        guard shared <= device.info.sharedMemory, stack.half == Int(MK_BF16), s.window == nil else { return nil }
+        operations = (heads.count + 1) * (5 * s.layers + 3)
+        headOutputs = heads.first?.outputs ?? 0
+        // Who owns a part of the hidden state computes a part of the head, for 1 / rms.
+        blocks = min(device.info.multiprocessors, headOutputs / Int(MK_TILE))
+        guard blocks > 0, stack.half == Int(MK_BF16), s.window == nil, stack.queryWidth % Int(MK_CHUNK) == 0,
+            stack.layers.allSatisfy({ $0.queryNorm != nil && $0.keyNorm != nil })
+        else { return nil }
+        // As many rows a team as fit when teams are as small as they get.
+        let smallest = max(1, blocks / Self.maxTeams)
+        teamRows =
+            (1...Int(MK_TEAM_ROWS)).last {
+                SharedLayout(
+                    stack, capability: device.info.capability, rows: $0, blocks: smallest, turns: positions ?? $0,
+                    pages: 1
+                ).total <= device.info.sharedMemory
+            } ?? 0
+        guard teamRows > 0 else { return nil }
         schedule = try DeviceBuffer(device, entries, "schedule")
         gains = try DeviceBuffer(device, bytes: (2 * s.layers + 1) * stack.ld * 4, "schedule")
         headGains = try DeviceBuffer(device, bytes: 2 * s.layers * s.headDimension * 4, "schedule")
+        workLayout = WorkLayout(stack, inputWidth: inputWidth, headOutputs: headOutputs)
+        work = try DeviceBuffer(device, bytes: Self.maxTeams * workLayout.total, "work memory")
         let (row, head) = (stack.ld * 4, s.headDimension * 4)
         for (index, layer) in stack.layers.enumerated() {
             guard let query = layer.queryNorm, let key = layer.keyNorm else { return nil }
@@ -74,37 +103,130 @@ final class StepPlan {
             try device.copyDevice(headGains.address + UInt64((2 * index + 1) * head), key.address, head)
         }
         try device.copyDevice(gains.address + UInt64(2 * s.layers * row), stack.norm.address, row)
-        headOutputs = passes.first?.first?.outputs ?? 0
     }
 
-    /// Launches a kernel whose session will have `positions` positions.
+    /// Launches a kernel over sessions, at most `sessions`, of which the longest will have `positions` positions.
     func launch(
-        _ name: String, positions: Int, cache: mk_cache, _ fill: (inout mk_step_arguments) -> Void
+        _ name: String, batch: Int, positions longest: Int, cache: mk_cache, _ fill: (inout mk_step_arguments) -> Void
     ) throws(CUDAError) {
         let s = stack.shape
-        let qkvLD = padded(stack.qkvWidth)
-        let inner = padded(s.intermediate)
-        let pages = ceiling(positions, Int(MK_PAGE))
-        let partials = 2 * s.heads * pages * (s.headDimension + 2)
-        var layout = Layout(try work.reserve(device, 2 * qkvLD * 4 + partials * 4 + 4 * inner * 2 + 2048))
+        let pages = ceiling(longest, Int(MK_PAGE))
+        let teams = ceiling(batch, teamRows)
+        let each = ceiling(batch, teams)
+        // The code predictor's first two rows in one pass, if there is room.
+        let together = positions != nil && 2 * each <= teamRows
+        let rows = together ? 2 * each : each
+        let teamBlocks = blocks / teams
+        let shared = SharedLayout(
+            stack, capability: device.info.capability, rows: rows, blocks: teamBlocks, turns: positions ?? each,
+            pages: pages)
+        guard shared.total <= device.info.sharedMemory else {
+            throw .unsupportedModel("\(longest) positions in one session")
+        }
+        let partialBytes = pages == 1 ? 0 : rows * s.heads * pages * (s.headDimension / 2 + 1) * 16
+        let partialAddress = try partials.reserve(device, teams * partialBytes)
+        if tag > UInt32.max - 2 * UInt32(operations) {
+            // No unit may hold a tag that comes again.
+            try device.fill(work.address, work.byteCount)
+            partials = DeviceScratch()
+            tag = 0
+            return try launch(name, batch: batch, positions: longest, cache: cache, fill)
+        }
         var a = mk_step_arguments()
         a.stack = mk_stack(
             gains: gains.address, head_gains: headGains.address, frequencies: stack.frequencies.address,
             layer_count: Int32(s.layers), width: Int32(s.hidden), chunks: Int32(stack.ld / Int(MK_CHUNK)),
-            heads: Int32(s.heads), intermediate_chunks: Int32(inner / Int(MK_CHUNK)), epsilon: s.normEpsilon,
-            cache: cache)
+            heads: Int32(s.heads), intermediate_chunks: Int32(padded(s.intermediate) / Int(MK_CHUNK)),
+            epsilon: s.normEpsilon, cache: cache)
         a.schedule = schedule.address
-        a.head_outputs = Int32(headOutputs)
+        a.schedule_first = Int32(positions == nil || together ? stackCount : 0)
         a.schedule_count = Int32(count)
-        a.qkv = layout.take(2 * qkvLD * 4)
-        a.partials = layout.take(partials * 4)
-        a.inner = layout.take(2 * inner * 2)
-        a.inner_low = layout.take(2 * inner * 2)
-        a.ld_qkv = Int32(qkvLD)
-        a.ld_inner = Int32(inner)
+        a.batch = Int32(batch)
+        a.teams = Int32(teams)
+        a.blocks = Int32(teamBlocks)
+        a.blocks_inverse = teamBlocks > 1 ? UInt32((1 << 32 + UInt64(teamBlocks) - 1) / UInt64(teamBlocks)) : 0
+        a.rows = Int32(rows)
+        a.is_predictor = positions == nil ? 0 : 1
+        a.together = together ? 1 : 0
+        a.tag = tag
+        a.work = work.address
+        a.work_stride = Int64(workLayout.total)
+        a.input_at = workLayout.input
+        a.x_at = workLayout.x
+        a.attended_at = workLayout.attended
+        a.inner_at = workLayout.inner
+        a.entry_at = workLayout.entry
+        a.qkv_at = workLayout.qkv
+        a.logits_at = workLayout.logits
+        a.ld_qkv = Int32(padded(stack.qkvWidth))
+        a.partials = partialAddress
+        a.partials_stride = Int64(partialBytes)
         a.pages = Int32(pages)
+        a.run_sums_at = shared.runSums
+        a.residual_at = shared.residual
+        a.turns_at = shared.turns
+        a.places_at = shared.places
+        a.words_at = shared.words
+        a.area_at = shared.area
+        a.talker_chunks = Int32(inputChunks)
+        a.head_outputs = Int32(headOutputs)
         fill(&a)
-        try device.fill(a.barrier, 4)
-        try device.launch(name, grid: (device.info.multiprocessors, 1), shared: shared, cooperative: true, a)
+        try device.launch(name, grid: (teams * teamBlocks, 1), shared: shared.total, cooperative: true, a)
+        tag += UInt32(operations)
+    }
+}
+
+/// Where the parts of shared memory lie, in bytes; see `step_block`.
+private struct SharedLayout {
+    let runSums, residual, turns, places, words, area: Int32
+    let total: Int
+
+    init(
+        _ stack: DeviceStack, capability: (major: Int, minor: Int), rows: Int, blocks: Int, turns turnCount: Int,
+        pages: Int
+    ) {
+        let (warps, dim) = (Int(MK_WARPS), stack.shape.headDimension)
+        let group = stack.shape.heads / stack.shape.keyValueHeads
+        // As MK_RING in step.cu.
+        let ring = capability == (9, 0) || capability == (10, 0) ? 4 : 2
+        var next = warps * ring * 2048
+        func take(_ bytes: Int) -> Int32 {
+            defer { next += (bytes + 15) & ~15 }
+            return Int32(next)
+        }
+        runSums = take(2 * rows * warps * 4)
+        residual = take(ceiling(stack.ld / Int(MK_TILE), blocks) * rows * Int(MK_TILE) * 4)
+        turns = take(turnCount * dim / 2 * 8)
+        places = take(rows * 8)
+        words = take(Int(MK_SAMPLER_BYTES))
+        let sums = 2 * warps * Int(MK_GATHER) * rows * Int(MK_TILE) * 4
+        let page = group * (Int(MK_PAGE) + warps * dim + 2)
+        let attention = (2 * (group + 2) * dim + page) * 4
+        area = take(max(sums, attention, group * pages * 8))
+        total = next
+    }
+}
+
+/// Where the parts of a team's work memory lie, in bytes; see `mk_step_arguments`.
+private struct WorkLayout {
+    let input, x, attended, inner, entry, qkv, logits: Int32
+    let total: Int
+
+    init(_ stack: DeviceStack, inputWidth: Int, headOutputs: Int) {
+        var next = 0
+        func take(_ values: Int, _ bytesOfEight: Int) -> Int32 {
+            defer { next += (Int(MK_TEAM_ROWS) * values / 8 * bytesOfEight + 255) & ~255 }
+            return Int32(next)
+        }
+        // A record of eight values takes three units, a pair of floats one.
+        let (record, floats) = (48, 64)
+        input = take(inputWidth, record)
+        x = take(stack.ld, record)
+        attended = take(stack.queryWidth, record)
+        inner = take(padded(stack.shape.intermediate), record)
+        entry = take(stack.ld, floats)
+        qkv = take(padded(stack.qkvWidth), floats)
+        logits = take(headOutputs, floats)
+        total = next
     }
 }

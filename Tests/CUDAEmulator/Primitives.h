@@ -13,6 +13,7 @@
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define DEVICE_CALL static __attribute__((noinline))
+#define KERNEL_ARGUMENT const
 #define KERNEL static inline __attribute__((always_inline)) void
 #define threadIdx (emulator::current->index)
 #define blockIdx (emulator::current->warp->block->index)
@@ -291,16 +292,18 @@ DEVICE void copy_async_wait() {
 
 DEVICE void prefetch_l2(const void *) {}
 
-DEVICE void arrive_release(unsigned *counter) {
-    *counter += 1;
+// Only loops that wait for other blocks read so.
+DEVICE uint4 load_tagged(const uint4 *p) {
+    emulator::yield();
+    return *p;
+}
+
+DEVICE void store_tagged(uint4 *p, uint4 v) {
+    *p = v;
     emulator::progress();
 }
 
-// Only loops that wait for other blocks read a counter so.
-DEVICE unsigned load_acquire(const unsigned *counter) {
-    emulator::yield();
-    return *(const volatile unsigned *)counter;
-}
+DEVICE void give_up() { emulator::fail("a block waited for values that never came"); }
 
 DEVICE uint4 load_shared_data(const uint4 *p) { return *p; }
 DEVICE float load_shared_data(const float *p) { return *p; }

@@ -23,6 +23,10 @@ enum {
     MK_MAX_HEAD = 128,
     /// Query heads that share a key head, at most.
     MK_MAX_GROUP = 8,
+    /// Rows that a team of a persistent kernel takes, at most: those of one product.
+    MK_TEAM_ROWS = 8,
+    /// Tiles that a block of a persistent kernel finishes together.
+    MK_GATHER = 8,
     /// Bytes of shared memory that the sampler works in.
     MK_SAMPLER_BYTES = 2304,
 };
@@ -274,10 +278,11 @@ typedef struct {
     int unused;
 } mk_noise_arguments;
 
-/// One layer of a persistent kernel's schedule.
+/// One layer of a persistent kernel's schedule: tiles in units of one or two neighbours.
 typedef struct {
     mk_address weights;
-    int tiles, chunks;
+    int units;
+    unsigned short unit, chunks;
 } mk_stream_entry;
 
 /// A transformer stack of a persistent kernel: schedule entries are query-key-value, output, gate-up, down.
@@ -293,40 +298,54 @@ typedef struct {
     mk_cache cache;
 } mk_stack;
 
-/// Talker step or code predictor frame of one to two rows, in one cooperative launch.
+/// Talker step or code predictor frame of some sessions, in one cooperative launch.
 typedef struct {
     mk_stack stack;
+    /// mk_stream_entry []; this launch takes those from `schedule_first` on.
     mk_address schedule;
-    int schedule_count;
-    int batch;
+    int schedule_first, schedule_count;
     mk_address sessions;
-    /// Grid barrier: counter that only grows, and its value before this launch.
-    mk_address barrier;
-    unsigned barrier_base;
-    int unused;
-    // Work memory, floats: [2][ld] each; half planes for the feed-forward.
-    mk_address x, qkv, partials, inner, inner_low;
-    int ld_qkv, ld_inner, pages;
+    /// Sessions are shared out evenly to teams of `blocks` blocks; a team has at most `rows` rows in a pass.
+    int batch, teams, blocks, rows;
+    /// ⌈2³² / blocks⌉, of no use to teams of one.
+    unsigned blocks_inverse;
+    int is_predictor, unused;
+    /// Tag of the launch before its first operation.
+    unsigned tag;
+    /// Work memory of each team, zeros at first: units of 16 bytes, three words and a tag. Where in it, bytes:
+    /// records [rows][width / 8][3] of the inputs of the projection, of the stack's layers, of output and down layers;
+    /// pairs of floats [rows][width / 2] of the stack's input, of queries, keys and values, and of logits.
+    mk_address work;
+    long long work_stride;
+    int input_at, x_at, attended_at, inner_at, entry_at, qkv_at, logits_at;
+    int ld_qkv;
+    /// Partial sums of attention by team: units [rows][heads][pages][dim / 2 + 1].
+    mk_address partials;
+    long long partials_stride;
+    int pages;
+    // Offsets in shared memory.
+    int run_sums_at, residual_at, turns_at, places_at, words_at, area_at;
     // Embeddings.
-    int vocabulary, groups, ld_table, talker_width, talker_chunks;
+    int vocabulary, groups, ld_table, talker_chunks;
     mk_address codec_table, group_tables, codes;
+    /// Of the talker: float rows [batch][ld_table] to take in place of embeddings, or 0.
+    mk_address x;
     // Outputs by slot.
-    mk_address hidden;
+    mk_address hidden, logits;
     int ld_hidden, ld_logits;
-    mk_address logits;
-    /// Code predictor only: bias of the projection from the talker's width, or 0 for none.
-    mk_address projection_bias;
-    int has_projection;
     /// Outputs of the head.
-    int head_outputs, unused3;
+    int head_outputs;
+    // Code predictor: projection from the talker's width, its bias.
+    int has_projection;
+    mk_address projection_bias;
+    /// Whether hidden state and code 0 go in one pass.
+    int together;
     // Sampling.
-    int speakable, eos;
-    int talker_vocabulary;
+    int speakable, eos, talker_vocabulary;
     mk_address seen, forced;
-    /// Code predictor: logits of all groups [groups - 1][ld_table_logits].
+    /// Logits of all passes [groups - 1][all_batch][ld_pass_logits].
     mk_address all_logits;
-    int ld_table_logits;
-    int unused2;
+    int all_batch, ld_pass_logits;
 } mk_step_arguments;
 
 #endif

@@ -15,125 +15,148 @@ DEVICE float *page_keys(const mk_cache &c, float *page, int head) {
 
 DEVICE long long value_offset(const mk_cache &c) { return (long long)c.kv_heads * MK_PAGE * c.dim; }
 
-// One warp: RMSNorm (if `gain`) and rotation by `position` of a head of `dim` floats, x → y and, if given, → copy; x is
-// read past L1.
-DEVICE_CALL void norm_rope(
-    const float *x, float *y, float *copy, int dim, const float *gain, float epsilon, const float *frequencies,
-    int position) {
-    const int lane = threadIdx.x & 31, half = dim / 2;
-    float a[MK_MAX_HEAD / 64], b[MK_MAX_HEAD / 64];
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < MK_MAX_HEAD / 64; i++) {
-        int m = lane + i * 32;
-        a[i] = m < half ? load_shared_data(x + m) : 0.0f;
-        b[i] = m < half ? load_shared_data(x + half + m) : 0.0f;
-    }
-#pragma unroll
-    for (int i = 0; i < MK_MAX_HEAD / 64; i++) {
-        sum = fmaf(a[i], a[i], sum);
-        sum = fmaf(b[i], b[i], sum);
-    }
+// A head as one warp holds it: lane l has elements 2l and 2l + 1 of either half.
+struct head_values {
+    float2 low, high;
+};
+
+// Cosine and sine of a position's rotation of pair m.
+DEVICE float2 rotation(int position, float frequency) {
+    const float angle = (float)position * frequency;
+    return make_float2(cosf(angle), sinf(angle));
+}
+
+// One warp: RMSNorm (if `gain`) and rotation of a head, → y and, if given, → copy. `turns`: [dim / 2] of its position.
+DEVICE void norm_rope(
+    head_values x, float *y, float *copy, int dim, const float *gain, float epsilon, const float2 *turns) {
+    const int half = dim / 2, m = (threadIdx.x & 31) * 2;
+    float2 a = x.low, b = x.high;
     float scale = 1;
-    if (gain) scale = 1.0f / sqrtf(sum_of_lanes(sum) / (float)dim + epsilon);
-#pragma unroll
-    for (int i = 0; i < MK_MAX_HEAD / 64; i++) {
-        int m = lane + i * 32;
-        if (m >= half) continue;
-        if (gain) {
-            a[i] = a[i] * scale * gain[m];
-            b[i] = b[i] * scale * gain[half + m];
-        }
-        float angle = (float)position * frequencies[m];
-        float cosine = cosf(angle), sine = sinf(angle);
-        float low = a[i] * cosine - b[i] * sine, high = b[i] * cosine + a[i] * sine;
-        y[m] = low;
-        y[half + m] = high;
-        if (copy) {
-            copy[m] = low;
-            copy[half + m] = high;
-        }
+    if (gain) {
+        const float sum = sum_of_lanes(fmaf(b.y, b.y, fmaf(b.x, b.x, fmaf(a.y, a.y, a.x * a.x))));
+        scale = 1.0f / sqrtf(sum / (float)dim + epsilon);
+    }
+    if (m >= half) return;
+    if (gain) {
+        const float2 first = *(const float2 *)(gain + m), second = *(const float2 *)(gain + half + m);
+        a = make_float2(a.x * scale * first.x, a.y * scale * first.y);
+        b = make_float2(b.x * scale * second.x, b.y * scale * second.y);
+    }
+    const float2 t0 = turns[m], t1 = turns[m + 1];
+    const float2 low = make_float2(a.x * t0.x - b.x * t0.y, a.y * t1.x - b.y * t1.y);
+    const float2 high = make_float2(b.x * t0.x + a.x * t0.y, b.y * t1.x + a.y * t1.y);
+    *(float2 *)(y + m) = low;
+    *(float2 *)(y + half + m) = high;
+    if (copy) {
+        *(float2 *)(copy + m) = low;
+        *(float2 *)(copy + half + m) = high;
     }
 }
 
-DEVICE float4 scaled_sum(float4 sum, float factor, float4 v) {
-    sum.x = fmaf(factor, v.x, sum.x);
-    sum.y = fmaf(factor, v.y, sum.y);
-    sum.z = fmaf(factor, v.z, sum.z);
-    sum.w = fmaf(factor, v.w, sum.w);
-    return sum;
+// Floats of shared memory that attend_page works in: scores [group][MK_PAGE], sums [MK_WARPS][group][dim], and for each
+// head maximum and Σ exp.
+DEVICE int attention_work(int group, int dim) { return group * (MK_PAGE + MK_WARPS * dim + 2); }
+
+// A lane's part of a page: positions 4 · warp … 4 · warp + 3, four values of each.
+struct page_values {
+    float4 k[4], v[4];
+};
+
+// Positions first…last (0…63) of a page, [·][dim] keys and values; those from `fresh_from` on are left out.
+DEVICE void load_page(
+    page_values &part, const float *keys, const float *values, int first, int last, int fresh_from, int dim) {
+    const int warp = threadIdx.x >> 5, d = (threadIdx.x & 31) * 4;
+    const float4 zero = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int j = warp * 4 + i;
+        const bool seen = j >= first && j <= last && j < fresh_from && d < dim;
+        part.k[i] = seen ? load_shared_data((const float4 *)(keys + j * dim + d)) : zero;
+        part.v[i] = seen ? load_shared_data((const float4 *)(values + j * dim + d)) : zero;
+    }
 }
 
-// Floats of shared memory behind the queries that attend_page works in.
-DEVICE int attention_work(int group, int dim) { return group * (MK_PAGE + MK_WARPS * dim); }
+// Positions fresh_from…last from shared memory.
+DEVICE void take_fresh(page_values &part, const float *keys, const float *values, int fresh_from, int last, int dim) {
+    const int warp = threadIdx.x >> 5, d = (threadIdx.x & 31) * 4;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int j = warp * 4 + i;
+        if (j >= fresh_from && j <= last && d < dim) {
+            part.k[i] = *(const float4 *)(keys + (j - fresh_from) * dim + d);
+            part.v[i] = *(const float4 *)(values + (j - fresh_from) * dim + d);
+        }
+    }
+}
 
 // One block: queries [group][dim] in shared memory (normed and rotated) against positions first…last (0…63) of a page.
-// Warp w takes positions 4w…4w + 3, a lane four values of each. Positions from `fresh_from` on are in shared memory:
-// keys and values [·][dim]. Shared memory may be written right before the call.
-// out: for each query head dim + 2 floats, `out_stride` apart: maximum, Σ exp, Σ exp · value.
-DEVICE_CALL void attend_page(
-    const float *queries, float *work, const float *keys, const float *values, const float *fresh_keys,
-    const float *fresh_values, int fresh_from, int group, int dim, int first, int last, float *out, int out_stride) {
+// The results are in `work` after the call, for page_sums.
+DEVICE void attend_page(
+    const page_values &part, const float *queries, float *work, int group, int dim, int first, int last) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, d = lane * 4;
-    float *scores = work;                   // [group][MK_PAGE]
-    float *sums = work + group * MK_PAGE;   // [MK_WARPS][group][dim]
+    float *scores = work, *sums = work + group * MK_PAGE, *totals = sums + MK_WARPS * group * dim;
     const float4 zero = make_float4(0, 0, 0, 0);
-    float4 k[4], v[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        int j = warp * 4 + i;
-        bool seen = j >= first && j <= last && j < fresh_from && d < dim;
-        k[i] = seen ? load_shared_data((const float4 *)(keys + j * dim + d)) : zero;
-        v[i] = seen ? load_shared_data((const float4 *)(values + j * dim + d)) : zero;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        int j = warp * 4 + i;
-        if (j >= first && j <= last && j >= fresh_from && d < dim) {
-            k[i] = *(const float4 *)(fresh_keys + (j - fresh_from) * dim + d);
-            v[i] = *(const float4 *)(fresh_values + (j - fresh_from) * dim + d);
-        }
-    }
     const float scale = 1.0f / sqrtf((float)dim);
-#pragma unroll 2
+#pragma unroll 1
     for (int h = 0; h < group; h++) {
         const float4 q = d < dim ? *(const float4 *)(queries + h * dim + d) : zero;
         float dot[4];
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            dot[i] = sum_of_lanes(fmaf(k[i].w, q.w, fmaf(k[i].z, q.z, fmaf(k[i].y, q.y, k[i].x * q.x))));
+        for (int i = 0; i < 4; i++) {
+            const float4 k = part.k[i];
+            dot[i] = sum_of_lanes(fmaf(k.w, q.w, fmaf(k.z, q.z, fmaf(k.y, q.y, k.x * q.x))));
+        }
         if (lane < 4) {
-            int j = warp * 4 + lane;
-            float own = lane == 0 ? dot[0] : lane == 1 ? dot[1] : lane == 2 ? dot[2] : dot[3];
+            const int j = warp * 4 + lane;
+            const float own = lane == 0 ? dot[0] : lane == 1 ? dot[1] : lane == 2 ? dot[2] : dot[3];
             scores[h * MK_PAGE + j] = j >= first && j <= last ? own * scale : -INFINITY;
         }
     }
     __syncthreads();
-#pragma unroll 2
+#pragma unroll 1
     for (int h = 0; h < group; h++) {
         const float s0 = scores[h * MK_PAGE + lane], s1 = scores[h * MK_PAGE + 32 + lane];
         const float maximum = maximum_of_lanes(fmaxf(s0, s1));
-        if (warp == h % MK_WARPS) {
+        if (warp == h) {
             const float total = sum_of_lanes(expf(s0 - maximum) + expf(s1 - maximum));
             if (lane == 0) {
-                out[(long long)h * out_stride] = maximum;
-                out[(long long)h * out_stride + 1] = total;
+                totals[h * 2] = maximum;
+                totals[h * 2 + 1] = total;
             }
         }
+        // A lane's weight for position 4 · warp + lane % 4.
+        const float weight = expf(scores[h * MK_PAGE + warp * 4 + (lane & 3)] - maximum);
         float4 sum = zero;
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            sum = scaled_sum(sum, expf(scores[h * MK_PAGE + warp * 4 + i] - maximum), v[i]);
+        for (int i = 0; i < 4; i++) {
+            const float factor = __shfl_sync(0xffffffffu, weight, i);
+            const float4 v = part.v[i];
+            sum.x = fmaf(factor, v.x, sum.x);
+            sum.y = fmaf(factor, v.y, sum.y);
+            sum.z = fmaf(factor, v.z, sum.z);
+            sum.w = fmaf(factor, v.w, sum.w);
+        }
         if (d < dim) *(float4 *)(sums + (warp * group + h) * dim + d) = sum;
     }
     __syncthreads();
-    for (int item = threadIdx.x; item < group * dim; item += MK_THREADS) {
-        float sum = 0;
+}
+
+// Of attend_page's results: two neighbouring values of a head, Σ exp · value.
+DEVICE float2 page_sums(const float *work, int group, int dim, int head, int d) {
+    const float *at = work + group * MK_PAGE + head * dim + d;
+    float2 sum = make_float2(0, 0);
 #pragma unroll
-        for (int w = 0; w < MK_WARPS; w++) sum += sums[w * group * dim + item];
-        out[(long long)(item / dim) * out_stride + 2 + item % dim] = sum;
+    for (int w = 0; w < MK_WARPS; w++) {
+        const float2 v = *(const float2 *)(at + w * group * dim);
+        sum.x += v.x;
+        sum.y += v.y;
     }
+    return sum;
+}
+
+// Maximum and Σ exp of a head.
+DEVICE float2 page_totals(const float *work, int group, int dim, int head) {
+    return *(const float2 *)(work + group * (MK_PAGE + MK_WARPS * dim) + head * 2);
 }
 
 // Eight neighbouring values of a head from its pages' partial sums [pages][dim + 2].
@@ -154,22 +177,28 @@ DEVICE void combine_pages(const float *partials, int pages, int dim, int d, floa
     for (int i = 0; i < 8; i++) v[i] = v[i] / total;
 }
 
-// Grid: rows. Warps take the row's heads.
+// Grid: rows. Warps take the row's heads. Shared memory: dim / 2 pairs of floats.
 KERNEL rope_and_store(const mk_rope_arguments p) {
     const int row = blockIdx.x, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    const int dim = p.cache.dim, kv = p.cache.kv_heads;
+    const int dim = p.cache.dim, half = dim / 2, kv = p.cache.kv_heads;
     float *q = (float *)p.qkv + (long long)row * p.ld;
     const int slot = ((const int *)p.row_slots)[row], position = ((const int *)p.row_positions)[row];
+    float2 *turns = (float2 *)dynamic_shared();
+    for (int m = threadIdx.x; m < half; m += MK_THREADS)
+        turns[m] = rotation(position, ((const float *)p.frequencies)[m]);
+    __syncthreads();
     float *page = cache_page(p.cache, slot, position / MK_PAGE);
     for (int head = warp; head < p.heads + 2 * kv; head += MK_WARPS) {
-        float *x = q + head * dim;
-        if (head < p.heads) {
-            norm_rope(
-                x, x, 0, dim, (const float *)p.query_norm, p.epsilon, (const float *)p.frequencies, position);
-        } else if (head < p.heads + kv) {
-            float *to = page_keys(p.cache, page, head - p.heads) + (position % MK_PAGE) * dim;
-            norm_rope(
-                x, to, 0, dim, (const float *)p.key_norm, p.epsilon, (const float *)p.frequencies, position);
+        const float *x = q + head * dim;
+        if (head < p.heads + kv) {
+            const int m = 2 * lane;
+            const float2 zero = make_float2(0, 0);
+            head_values values = {zero, zero};
+            if (m < half) values = {*(const float2 *)(x + m), *(const float2 *)(x + half + m)};
+            const bool is_query = head < p.heads;
+            float *to = is_query ? q + head * dim
+                                 : page_keys(p.cache, page, head - p.heads) + (position % MK_PAGE) * dim;
+            norm_rope(values, to, 0, dim, (const float *)(is_query ? p.query_norm : p.key_norm), p.epsilon, turns);
         } else {
             float *to = page_keys(p.cache, page, head - p.heads - kv) + value_offset(p.cache)
                 + (position % MK_PAGE) * dim;
@@ -198,9 +227,18 @@ KERNEL attend_rows(const mk_attention_arguments p) {
     int first = max(0, oldest - page_index * MK_PAGE), last = min(MK_PAGE - 1, position - page_index * MK_PAGE);
     const float *keys = page_keys(p.cache, cache_page(p.cache, slot, page_index), head);
     float *out = (float *)p.partials + ((long long)(row * p.heads + head * group) * p.pages + blockIdx.y) * (dim + 2);
-    attend_page(
-        shared, shared + group * dim, keys, keys + value_offset(p.cache), 0, 0, MK_PAGE, group, dim, first, last, out,
-        p.pages * (dim + 2));
+    page_values part;
+    load_page(part, keys, keys + value_offset(p.cache), first, last, MK_PAGE, dim);
+    float *work = shared + group * dim;
+    __syncthreads();
+    attend_page(part, shared, work, group, dim, first, last);
+    const int stride = p.pages * (dim + 2);
+    for (int item = threadIdx.x; item < group * dim / 2; item += MK_THREADS) {
+        const int h = item / (dim / 2), d = item % (dim / 2) * 2;
+        *(float2 *)(out + (long long)h * stride + 2 + d) = page_sums(work, group, dim, h, d);
+    }
+    if (threadIdx.x < group)
+        *(float2 *)(out + (long long)threadIdx.x * stride) = page_totals(work, group, dim, threadIdx.x);
 }
 
 template <int HALF>

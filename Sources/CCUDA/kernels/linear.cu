@@ -227,11 +227,12 @@ DEVICE float sum_of_four(float v) {
     return v;
 }
 
+// Σ of eight squares: pairs first, as the persistent kernels' threads have them.
 DEVICE float sum_of_squares(const float (&v)[8]) {
-    float s = 0;
+    float pairs[4];
 #pragma unroll
-    for (int i = 0; i < 8; i++) s = fmaf(v[i], v[i], s);
-    return s;
+    for (int i = 0; i < 4; i++) pairs[i] = fmaf(v[2 * i + 1], v[2 * i + 1], v[2 * i] * v[2 * i]);
+    return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
 }
 
 DEVICE float inverse_rms(const float *run_sums, int width, float epsilon) {

@@ -1,4 +1,5 @@
-// What the kernels need of the machine: tensor-core products, conversions, asynchronous copies, the grid barrier.
+// What the kernels need of the machine: tensor-core products, conversions, asynchronous copies, values handed from block
+// to block.
 // Arithmetic is written out: the compiler is told not to fuse, so that every kernel rounds alike.
 
 #define DEVICE static __device__ __forceinline__
@@ -6,6 +7,9 @@
 // Called, not inlined: keeps the first start's compilation short.
 #define DEVICE_CALL static __device__ __noinline__
 #define KERNEL extern "C" __global__ void __launch_bounds__(MK_THREADS, 1)
+
+// An argument of a kernel that functions it calls may refer to without a copy.
+#define KERNEL_ARGUMENT const __grid_constant__
 
 typedef unsigned short half_bits;
 
@@ -96,15 +100,26 @@ DEVICE void copy_async_wait() {
 
 DEVICE void prefetch_l2(const void *global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
 
-DEVICE void arrive_release(unsigned *counter) {
-    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+// Sixteen bytes that another block may be writing: all or nothing of one store_tagged.
+DEVICE uint4 load_tagged(const uint4 *p) {
+    unsigned long long low, high;
+    asm volatile("{\n.reg .b128 v;\nld.relaxed.gpu.global.b128 v, [%2];\nmov.b128 {%0, %1}, v;\n}"
+                 : "=l"(low), "=l"(high)
+                 : "l"(p)
+                 : "memory");
+    return make_uint4((unsigned)low, (unsigned)(low >> 32), (unsigned)high, (unsigned)(high >> 32));
 }
 
-DEVICE unsigned load_acquire(const unsigned *counter) {
-    unsigned value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
-    return value;
+DEVICE void store_tagged(uint4 *p, uint4 v) {
+    const unsigned long long low = v.x | (unsigned long long)v.y << 32, high = v.z | (unsigned long long)v.w << 32;
+    asm volatile("{\n.reg .b128 v;\nmov.b128 v, {%1, %2};\nst.relaxed.gpu.global.b128 [%0], v;\n}"
+                 :
+                 : "l"(p), "l"(low), "l"(high)
+                 : "memory");
 }
+
+// Ends the launch with an error.
+DEVICE void give_up() { asm volatile("trap;"); }
 
 // Data that other blocks of the same launch wrote: past L1, which keeps no coherence.
 DEVICE uint4 load_shared_data(const uint4 *p) {
