@@ -81,12 +81,45 @@ public struct CUDABenchmark {
         }
         let prompt = (0..<40).map { CUDAStages.PromptRow(text: Int32($0 * 7 % 1000), codes: [Int32($0)]) }
 
+        // Kernels of this form first, for each number of sessions.
+        for batch in batches {
+            let slots = try (0..<batch).compactMap { _ in try stages.openSlot() }
+            for slot in slots { try stages.prefill(slot, prompt, isLast: true) }
+            let entries = slots.map { entry($0, 1) }
+            for (name, plan, body) in [
+                ("talker step", stages.talkerPlan, { () throws(CUDAError) in try stages.step(entries) }),
+                ("predictor frame", stages.predictorPlan, { () throws(CUDAError) in try stages.launchFrame(entries) }),
+            ] {
+                let time = try timed(15, on: device, body)
+                report(
+                    Result(
+                        name: "\(name), \(batch) sessions", milliseconds: time.0, bytes: plan?.weightBytes,
+                        ceiling: ceiling, note: time.issue))
+                guard let plan else { continue }
+                plan.isTraced = true
+                try body()
+                let times = try plan.times()
+                // Blocks run side by side: one after the other are the operations.
+                let all = times.reduce(0) { $0 + Double($1.count) * ($1.wait + $1.work + $1.finish) }
+                for t in times {
+                    let cycles = [t.wait, t.work, t.finish].map { "\(Int($0))" }.joined(separator: " + ")
+                    report(
+                        Result(
+                            name: "    \(t.name)",
+                            milliseconds: time.0 * Double(t.count) * (t.wait + t.work + t.finish) / all, bytes: nil,
+                            ceiling: ceiling,
+                            note: "\(t.count) times in \(Int(t.blocks)) blocks, wait + sums + rest \(cycles) cycles"))
+                }
+            }
+            for slot in slots { stages.closeSlot(slot) }
+        }
+
         // Stage by stage, one session.
         guard let slot = try stages.openSlot() else { return }
         try stages.prefill(slot, prompt, isLast: true)
-        for persistent in [true, false] {
-            stages.usesPersistentKernels = persistent
-            let kind = persistent ? "" : ", one kernel an operation"
+        do {
+            stages.usesPersistentKernels = false
+            let kind = ", one kernel an operation"
             let talker = try timed(15, on: device) { () throws(CUDAError) in try stages.step([entry(slot, 1)]) }
             report(
                 Result(

@@ -18,7 +18,17 @@ import Tensors
 /// Compiles the kernels with NVRTC and keeps the result on disk.
 public enum KernelCompiler {
     /// Compilation is told not to fuse multiplications and additions, so that equal formulas round alike everywhere.
-    static let options = ["--std=c++17", "--fmad=false"]
+    static let options = ["--std=c++17", "--fmad=false"] + defines.map { "-D\($0)=\($1)" }.sorted()
+
+    /// Variants of the kernels for measurements: `MARTLET_KERNEL_DEFINES`, as in `MK_RING=3,MK_BLOCKS=128`.
+    static let defines: [String: Int] = {
+        let text = ProcessInfo.processInfo.environment["MARTLET_KERNEL_DEFINES"] ?? ""
+        let pairs = text.split(separator: ",").compactMap { entry -> (String, Int)? in
+            let parts = entry.split(separator: "=")
+            return parts.count == 2 ? Int(parts[1]).map { (String(parts[0]), $0) } : nil
+        }
+        return Dictionary(pairs) { $1 }
+    }()
 
     /// All kernel source, in order.
     public static var source: String {

@@ -19,6 +19,9 @@ final class StepPlan {
     private let work: DeviceBuffer
     private var partials = DeviceScratch()
     private var tag: UInt32 = 0
+    /// For measurements: takes the times of the next launch.
+    var isTraced = false
+    private var trace: (buffer: DeviceBuffer, grid: Int)?
     /// Rows that a team has room for.
     let teamRows: Int
     /// Bytes of weights that a team reads in one launch.
@@ -75,7 +78,8 @@ final class StepPlan {
         operations = (heads.count + 1) * (5 * s.layers + 3)
         headOutputs = heads.first?.outputs ?? 0
         // Who owns a part of the hidden state computes a part of the head, for 1 / rms.
-        blocks = min(device.info.multiprocessors, headOutputs / Int(MK_TILE))
+        blocks = min(
+            KernelCompiler.defines["MK_BLOCKS"] ?? .max, device.info.multiprocessors, headOutputs / Int(MK_TILE))
         guard blocks > 0, stack.half == Int(MK_BF16), s.window == nil, stack.queryWidth % Int(MK_CHUNK) == 0,
             stack.layers.allSatisfy({ $0.queryNorm != nil && $0.keyNorm != nil })
         else { return nil }
@@ -171,8 +175,52 @@ final class StepPlan {
         a.talker_chunks = Int32(inputChunks)
         a.head_outputs = Int32(headOutputs)
         fill(&a)
+        if isTraced {
+            let grid = teams * teamBlocks
+            let buffer = try DeviceBuffer(device, bytes: operations * grid * MemoryLayout<mk_trace>.stride, "trace")
+            trace = (buffer, grid)
+            a.trace = buffer.address
+            isTraced = false
+        }
         try device.launch(name, grid: (teams * teamBlocks, 1), shared: shared.total, cooperative: true, a)
         tag += UInt32(operations)
+    }
+}
+
+/// What the blocks did in operations of one kind.
+struct OperationTimes {
+    let name: String
+    /// Operations, and the blocks that took part on average.
+    let count: Int
+    let blocks: Double
+    /// Cycles of a block: until its input was there, for its sums, for the rest.
+    let wait, work, finish: Double
+}
+
+extension StepPlan {
+    /// Of the traced launch: a line for each kind of operation.
+    func times() throws(CUDAError) -> [OperationTimes] {
+        guard let trace else { return [] }
+        let words = try device.integers(trace.buffer.address, trace.buffer.byteCount / 4)
+        let names = [
+            (MK_INPUT, "sampling and input"), (MK_PROJECT, "projection"), (MK_QKV, "queries, keys, values"),
+            (MK_ATTEND, "attention"), (MK_OUTPUT, "output"), (MK_GATE_UP, "gate, up"), (MK_DOWN, "down"),
+            (MK_HEAD, "head"),
+        ]
+        return names.compactMap { kind, name in
+            var (entries, sums) = (0, [0.0, 0.0, 0.0])
+            var seen = Set<Int>()
+            for entry in 0..<(words.count / 4) where words[entry * 4] == Int32(kind) + 1 {
+                entries += 1
+                seen.insert(entry / trace.grid)
+                for part in 0..<3 { sums[part] += Double(UInt32(bitPattern: words[entry * 4 + 1 + part])) }
+            }
+            if entries == 0 { return nil }
+            let n = Double(entries)
+            return OperationTimes(
+                name: name, count: seen.count, blocks: n / Double(seen.count), wait: sums[0] / n, work: sums[1] / n,
+                finish: sums[2] / n)
+        }
     }
 }
 
@@ -187,8 +235,9 @@ private struct SharedLayout {
     ) {
         let (warps, dim) = (Int(MK_WARPS), stack.shape.headDimension)
         let group = stack.shape.heads / stack.shape.keyValueHeads
-        // As MK_RING in step.cu.
-        let ring = capability == (9, 0) || capability == (10, 0) ? 4 : 2
+        // As in step.cu.
+        let ring =
+            KernelCompiler.defines["MK_RING"] ?? (capability == (9, 0) || capability == (10, 0) ? 4 : 2)
         var next = warps * ring * 2048
         func take(_ bytes: Int) -> Int32 {
             defer { next += (bytes + 15) & ~15 }

@@ -375,7 +375,7 @@ void block_barrier() {
 }
 
 void yield() {
-    if (++machine->spins > 1000000) {
+    if (++machine->spins > 50000000) {
         machine->failure_code = 702;
         fail("spins for ever");
     }

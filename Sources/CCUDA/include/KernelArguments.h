@@ -298,6 +298,23 @@ typedef struct {
     mk_cache cache;
 } mk_stack;
 
+/// What an operation of a persistent kernel did, and its cycles: until its input was there, for its sums, for the rest.
+typedef struct {
+    unsigned kind, wait, work, finish;
+} mk_trace;
+
+/// Operations of the persistent kernels: layers of the schedule, attention, and sampling with the next input.
+enum {
+    MK_QKV = 0,
+    MK_OUTPUT = 1,
+    MK_GATE_UP = 2,
+    MK_DOWN = 3,
+    MK_HEAD = 4,
+    MK_PROJECT = 5,
+    MK_ATTEND = 6,
+    MK_INPUT = 7,
+};
+
 /// Talker step or code predictor frame of some sessions, in one cooperative launch.
 typedef struct {
     mk_stack stack;
@@ -346,6 +363,8 @@ typedef struct {
     /// Logits of all passes [groups - 1][all_batch][ld_pass_logits].
     mk_address all_logits;
     int all_batch, ld_pass_logits;
+    /// For measurements, or 0: what each operation of each block took [operations][grid], in cycles of its first thread.
+    mk_address trace;
 } mk_step_arguments;
 
 #endif

@@ -16,7 +16,8 @@
 // is applied to the finished sum.
 
 // Rows of the ring of each warp, 2 KiB each: as many as shared memory holds.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000
+#ifdef MK_RING
+#elif !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000
 #define MK_RING 4
 #else
 #define MK_RING 2
@@ -29,8 +30,23 @@
 // Some seconds of reading in vain: a block is missing.
 #define MK_MOST_TRIES (1u << 24)
 
-// What an operation of the schedule does with its sums.
-enum { MK_QKV = 0, MK_OUTPUT = 1, MK_GATE_UP = 2, MK_DOWN = 3, MK_HEAD = 4, MK_PROJECT = 5 };
+// Times of an operation.
+struct stopwatch {
+    unsigned from[4];
+
+    DEVICE_MEMBER void stop(const mk_step_arguments &p, int part) {
+        if (p.trace) from[part] = cycles();
+    }
+
+    DEVICE_MEMBER void write(const mk_step_arguments &p, int kind, unsigned tag) {
+        if (!p.trace || threadIdx.x != 0) return;
+        mk_trace &entry = ((mk_trace *)p.trace)[(tag - p.tag - 1) * gridDim.x + blockIdx.x];
+        entry.kind = kind + 1;
+        entry.wait = from[1] - from[0];
+        entry.work = from[2] - from[1];
+        entry.finish = cycles() - from[2];
+    }
+};
 
 // The k-th tile of a block; `unit` neighbouring tiles belong to one block.
 DEVICE int own_tile(int k, int unit, int place, int blocks) {
@@ -165,6 +181,12 @@ struct team_rows {
     // Of the operation under way.
     unsigned tag;
 
+    // Lanes that have written wait for those that have not: they may wait for what those write.
+    DEVICE_MEMBER void begin_operation() {
+        __syncwarp();
+        tag++;
+    }
+
     // Shared memory: rotations of each session of the talker, of each position of the code predictor.
     DEVICE_MEMBER float2 *turns(const mk_step_arguments &p) { return (float2 *)(dynamic_shared() + p.turns_at); }
     DEVICE_MEMBER session_place *places(const mk_step_arguments &p) {
@@ -266,6 +288,8 @@ DEVICE_CALL void attend(const mk_step_arguments &p, team_rows t, int layer, int 
             float *keys = page_keys(cache, cache_page(cache, t.places(p)[s].slot, page), head);
             float *values = keys + value_offset(cache);
             const int fresh_from = max(0, position - page * MK_PAGE);
+            stopwatch watch;
+            watch.stop(p, 0);
             page_values part;
             load_page(part, keys, values, 0, MK_PAGE - 1, fresh_from, dim);
             __syncthreads();
@@ -297,11 +321,13 @@ DEVICE_CALL void attend(const mk_step_arguments &p, team_rows t, int layer, int 
                 }
             }
             __syncthreads();
+            watch.stop(p, 1);
             take_fresh(part, fresh_keys, fresh_values, fresh_from, position + t.each - 1 - page * MK_PAGE, dim);
 #pragma unroll 1
             for (int turn = 0; turn < t.each; turn++) {
                 const int row = s * t.each + turn, last = min(MK_PAGE - 1, position + turn - page * MK_PAGE);
                 attend_page(part, queries + turn * group * dim, page_work, group, dim, 0, last);
+                watch.stop(p, 2);
                 const float2 sum = live ? page_sums(page_work, group, dim, h, d) : make_float2(0, 0);
                 const int n = (head * group + h) * dim + d;
                 if (pages == 1) {
@@ -315,6 +341,7 @@ DEVICE_CALL void attend(const mk_step_arguments &p, team_rows t, int layer, int 
                 }
                 __syncthreads();
             }
+            watch.write(p, MK_ATTEND, t.tag);
         }
     }
     if (has_pages) add_pages(p, t, partials, attended, kv, group, dim, live, h, d);
@@ -457,6 +484,8 @@ struct step_block : team_rows {
         }
         const int blocks = p.blocks, own = own_tiles(layer_units, unit, place, blocks, p.blocks_inverse);
         if (own == 0) return;
+        stopwatch watch;
+        watch.stop(p, 0);
 
         // A head takes the last row of each session.
         const int row_count = is_head ? sessions : rows;
@@ -502,8 +531,11 @@ struct step_block : team_rows {
                 }
             }
             __syncwarp();
+#ifndef MK_NO_AWAIT
             if (gather == 0 && begin < end)
                 await_run(units(p, input_at) + (is_head ? each - 1 : 0) * chunks * (MK_CHUNK / MK_TILE * 3), begin);
+#endif
+            if (gather == 0) watch.stop(p, 1);
 #pragma unroll 1
             for (int k = 0; k < gathered; k += 2) {
                 float sums[2][1][1][4] = {};
@@ -549,6 +581,7 @@ struct step_block : team_rows {
             }
             if (gather == 0 && (lane & 3) == 0 && g < row_count) sums_of_runs[g * MK_WARPS + warp] = squares;
             __syncthreads();
+            watch.stop(p, 2);
             // Whole warps, for the exchanges in `publish`.
             if ((int)(threadIdx.x & ~31u) >= gathered * row_count * 4) continue;
             float2 v = make_float2(0, 0);
@@ -588,6 +621,7 @@ struct step_block : team_rows {
                 *(float2 *)((float *)p.logits + (long long)places(p)[r].slot * p.ld_logits + n) = v;
             }
         }
+        watch.write(p, kind, tag);
         if (!keeps_hidden) return;
         __syncthreads();
         gains = (const float *)s.gains + layer * 2 * ld;
@@ -630,10 +664,10 @@ struct step_block : team_rows {
             const int kind = index < 0 ? MK_PROJECT : index == 4 * layers ? MK_HEAD : index & 3;
             if (kind == MK_QKV && threadIdx.x < (unsigned)dim / 16)
                 prefetch_l2((const float *)p.stack.head_gains + layer * 2 * dim + threadIdx.x * 32);
-            tag++;
+            begin_operation();
             product(p, kind, layer, kind == MK_HEAD && !p.is_predictor);
             if (kind == MK_QKV) {
-                tag++;
+                begin_operation();
                 attend(p, *this, layer, position);
             }
         }
@@ -648,7 +682,7 @@ DEVICE float2 float_pair(unsigned halves) {
 KERNEL talker_step(KERNEL_ARGUMENT mk_step_arguments p) {
     step_block block;
     block.open(p);
-    block.tag++;
+    block.begin_operation();
 #pragma unroll 1
     for (int s = block.place; s < block.sessions; s += p.blocks) {
         const mk_session &session = ((const mk_session *)p.sessions)[block.first + s];
@@ -692,11 +726,13 @@ KERNEL predictor_frame(KERNEL_ARGUMENT mk_step_arguments p) {
     for (int pass = p.together ? 0 : -1; pass < p.groups; pass++) {
         const bool is_first = pass < 0 || (pass == 0 && p.together);
         const int group = max(0, pass);
-        block.tag++;
+        block.begin_operation();
 #pragma unroll 1
         for (int s = block.place; s < block.sessions; s += p.blocks) {
             const mk_session session = ((const mk_session *)p.sessions)[block.first + s];
             int *codes = (int *)p.codes + session.slot * p.groups;
+            stopwatch watch;
+            watch.stop(p, 0);
             int code;
             if (is_first || pass > 0) {
                 const float *chosen_from = (const float *)p.logits + (long long)session.slot * p.ld_logits;
@@ -717,9 +753,11 @@ KERNEL predictor_frame(KERNEL_ARGUMENT mk_step_arguments p) {
                     chosen_from = plain;
                 }
                 __syncthreads();
+                watch.stop(p, 1);
                 rule.codebook = group;
                 rule.vocabulary = pass > 0 ? p.vocabulary : p.talker_vocabulary;
                 code = choose(rule, session, block.first + s, chosen_from, (unsigned *)(dynamic_shared() + p.words_at));
+                watch.stop(p, 2);
                 if (threadIdx.x == 0) {
                     codes[group] = code;
                     if (pass <= 0 && p.seen)
@@ -749,6 +787,7 @@ KERNEL predictor_frame(KERNEL_ARGUMENT mk_step_arguments p) {
                     return is_hidden ? *(const float2 *)(hidden + k) : float_pair(*(const unsigned *)(embedding + k));
                 });
             }
+            if (pass != 0 || p.together) watch.write(p, MK_INPUT, block.tag);
         }
         if (pass + 1 == p.groups) break;
         block.each = pass == 0 && p.together ? 2 : 1;
