@@ -23,6 +23,19 @@ public struct EngineRun: Sendable {
     /// Frames.
     public var frames: Int { codes.count / groups }
 
+    /// Whether it gave audio and ended by itself or at its limit.
+    public var isGood: Bool { frames > 0 && [.stop, .length].contains(summary.finishReason) }
+
+    /// Milliseconds from the request to the first packet.
+    public var firstAudioMs: Double? { summary.firstAudio.map { 1000 * $0 } }
+    /// Milliseconds of code generation, all frames.
+    public var codeMs: Double { 1000 * (summary.stages.talker + summary.stages.codePredictor) }
+    /// Milliseconds that decoding the first packet took.
+    public var decodeFirstMs: Double? { times.first.map { 1000 * ($0.decodeEnd - $0.decodeStart) } }
+
+    /// SHA-256 of the codes of the first packet.
+    func firstPacketHash(_ packet: Int) -> String { codesHash(codes.prefix(packet * groups)) }
+
     /// Speaks a request to its end.
     /// - Parameter packet: codec frames a packet.
     public static func make(

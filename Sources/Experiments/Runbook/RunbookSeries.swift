@@ -117,12 +117,10 @@ final class RunbookSeries {
             badLengths: zip(run.packets, run.sampleCounts).count { $0 * model.samplesPerFrame != $1 })
         runs.append(
             RunbookReport.Run(
-                tag: tag, isGood: run.frames > 0 && [.stop, .length].contains(summary.finishReason),
-                firstAudioMs: summary.firstAudio.map { 1000 * $0 }, totalMs: 1000 * summary.elapsed,
-                codeMs: 1000 * (summary.stages.talker + summary.stages.codePredictor),
-                decodeFirstMs: run.times.first.map { 1000 * ($0.decodeEnd - $0.decodeStart) },
-                realTimeFactor: summary.realTimeFactor, frames: run.frames, hash: summary.fingerprint.codes,
-                firstPacketHash: codesHash(run.codes.prefix(packet * run.groups)), samplesHash: summary.fingerprint.pcm,
+                tag: tag, isGood: run.isGood, firstAudioMs: run.firstAudioMs, totalMs: 1000 * summary.elapsed,
+                codeMs: run.codeMs, decodeFirstMs: run.decodeFirstMs, realTimeFactor: summary.realTimeFactor,
+                frames: run.frames, hash: summary.fingerprint.codes, firstPacketHash: run.firstPacketHash(packet),
+                samplesHash: summary.fingerprint.pcm,
                 packets: run.packets.indices.map { index in
                     let times = run.times[index]
                     return RunbookReport.Packet(
