@@ -3,6 +3,18 @@ import SpeechEngine
 import Tensors
 
 extension CancelStress {
+    /// Runs the rounds in this process or on a server.
+    public static func run(
+        _ source: SpeechSource, text: ExperimentText, sampling: SamplingOptions, rounds: Int, packet: Int
+    ) async throws(ExperimentError) -> CancelStress {
+        switch source {
+        case .engine(let engine):
+            try await run(engine, text: text, sampling: sampling, rounds: rounds, packet: packet)
+        case .server(let client):
+            try await run(client, text: text, sampling: sampling, rounds: rounds, packet: packet)
+        }
+    }
+
     /// Runs the rounds on a server: a client goes away before the first sound, or after some pieces of it; every tenth
     /// round another one listens to the end meanwhile. What the server did is read from its `/metrics`.
     /// - Parameter progress: called after each round with its number.

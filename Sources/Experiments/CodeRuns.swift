@@ -122,6 +122,19 @@ public struct CodeRuns: Sendable {
         }
     }
 
+    /// Makes the runs, one after the other, in this process or on a server.
+    /// - Parameters:
+    ///   - folder: where codes and meta files go, which a server must keep then; nil writes none.
+    ///   - progress: called after each run.
+    public func make(
+        _ source: SpeechSource, folder: String?, progress: (Run) -> Void = { _ in }
+    ) async throws(ExperimentError) -> Report {
+        switch source {
+        case .engine(let engine): try await make(engine, folder: folder, progress: progress)
+        case .server(let client): try await make(client, folder: folder, progress: progress)
+        }
+    }
+
     /// Makes the runs, one after the other.
     /// - Parameters:
     ///   - folder: where codes and meta files go; nil writes none.
@@ -154,16 +167,13 @@ public struct CodeRuns: Sendable {
                     try writeJSON(TopChoices(tag: tag, steps: tap.choices), to: "\(folder)/topk_\(tag).json")
                 }
             }
-            let stages = run.summary.stages
+            let summary = run.summary
             let result = Run(
-                tag: tag,
-                isGood: run.frames > 0 && [.stop, .length].contains(run.summary.finishReason),
-                firstAudioMs: run.summary.firstAudio.map { 1000 * $0 },
-                codeMs: 1000 * (stages.talker + stages.codePredictor), decodeMs: 1000 * stages.decoder,
-                decodeFirstMs: run.times.first.map { 1000 * ($0.decodeEnd - $0.decodeStart) },
-                totalMs: 1000 * run.summary.elapsed, frames: run.frames, realTimeFactor: run.summary.realTimeFactor,
-                hash: run.summary.fingerprint.codes, firstPacketHash: codesHash(run.codes.prefix(packet * run.groups)),
-                samplesHash: run.summary.fingerprint.pcm)
+                tag: tag, isGood: run.isGood, firstAudioMs: run.firstAudioMs, codeMs: run.codeMs,
+                decodeMs: 1000 * summary.stages.decoder, decodeFirstMs: run.decodeFirstMs,
+                totalMs: 1000 * summary.elapsed, frames: run.frames, realTimeFactor: summary.realTimeFactor,
+                hash: summary.fingerprint.codes, firstPacketHash: run.firstPacketHash(packet),
+                samplesHash: summary.fingerprint.pcm)
             runs.append(result)
             progress(result)
         }

@@ -1,7 +1,7 @@
 import AudioFiles
 import NIOHTTP1
-import Qwen3TTS
-import SpeechEngine
+public import Qwen3TTS
+public import SpeechEngine
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -15,6 +15,11 @@ public enum SpeechSource: Sendable {
     case engine(SpeechEngine)
     /// A server.
     case server(SpeechClient)
+
+    /// The engine's model; nil behind a server.
+    public var model: SpeechModel? {
+        if case .engine(let engine) = self { engine.model } else { nil }
+    }
 
     /// As reports have it.
     public var label: String {

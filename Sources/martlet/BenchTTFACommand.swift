@@ -30,9 +30,8 @@ struct BenchTTFACommand: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try options.announcedSettings()
-        let client = try await options.target.client(settings)
-        let model = try client == nil ? options.model.load(settings) : nil
-        let runs = try options.runs(settings, of: model, count: count, tag: nil, warmUp: max(0, warmUp))
+        let source = try await options.source(settings)
+        let runs = try options.runs(settings, of: source.model, count: count, tag: nil, warmUp: max(0, warmUp))
         let folder = dump ?? (settings.isOn(.codeDump) ? settings.text(.codeDumpDirectory) : nil)
         let progress = { (run: CodeRuns.Run) in
             guard !json else { return }
@@ -42,14 +41,7 @@ struct BenchTTFACommand: AsyncParsableCommand {
                     + "\(run.decodeFirstMs.map { decimal($0, 1) } ?? "-") ms  RTF \(decimal(run.realTimeFactor, 2))  "
                     + "\(run.hash.prefix(16))")
         }
-        let report: CodeRuns.Report
-        if let client {
-            report = try await runs.make(client, folder: folder, progress: progress)
-        } else if let model {
-            report = try await runs.make(try settings.engine(model), folder: folder, progress: progress)
-        } else {
-            return
-        }
+        let report = try await runs.make(source, folder: folder, progress: progress)
         if let output { try report.write(to: output) }
         if json {
             try printJSON(report)

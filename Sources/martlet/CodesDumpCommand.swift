@@ -31,22 +31,14 @@ struct CodesDumpCommand: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try options.announcedSettings()
-        let client = try await options.target.client(settings)
-        let model = try client == nil ? options.model.load(settings) : nil
-        let runs = try options.runs(settings, of: model, count: count, tag: tag, warmUp: 0)
+        let source = try await options.source(settings)
+        let runs = try options.runs(settings, of: source.model, count: count, tag: tag, warmUp: 0)
         let folder = output ?? settings.text(.codeDumpDirectory) ?? "codes"
         let progress = { (run: CodeRuns.Run) in
             guard !json else { return }
             print("\(run.tag)  \(run.frames) frames  \(run.hash.prefix(16))  \(decimal(run.totalMs, 0)) ms")
         }
-        let report: CodeRuns.Report
-        if let client {
-            report = try await runs.make(client, folder: folder, progress: progress)
-        } else if let model {
-            report = try await runs.make(try settings.engine(model), folder: folder, progress: progress)
-        } else {
-            return
-        }
+        let report = try await runs.make(source, folder: folder, progress: progress)
         try report.write(to: manifest ?? folder + "/manifest.json")
         if json {
             try printJSON(report)

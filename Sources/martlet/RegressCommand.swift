@@ -56,16 +56,14 @@ struct RegressCommand: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try options.announced(flags)
-        let client = try await target.client(settings)
-        let source = try client.map { .server($0) } ?? SpeechSource.engine(try settings.engine(model.load(settings)))
-        var secondsPerFrame = RunOptions.secondsPerFrame
-        if case .engine(let engine) = source { secondsPerFrame = engine.model.secondsPerFrame }
+        let source = try await target.source(settings, model)
         var suite = RegressionSuite(texts: try TextSet.texts(texts), voices: try TextSet.voices(voices))
         suite.mode = mode
         suite.packet = settings.integer(.packetTokens) ?? 2
         suite.baseline = baseline
         suite.sampling = try sampling.options(
-            secondsPerFrame: secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
+            secondsPerFrame: source.model?.secondsPerFrame ?? RunOptions.secondsPerFrame,
+            seed: settings.unsigned(.seed) ?? 0)
         suite.sampling.greedy = settings.text(.policy) == "greedy"
         suite.rules = settings.rules
         suite.gates.firstAudioMs = ttfaLimit > 0 ? ttfaLimit : nil

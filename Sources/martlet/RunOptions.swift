@@ -74,6 +74,9 @@ struct RunOptions: ParsableArguments {
         return options
     }
 
+    /// What speaks.
+    func source(_ settings: Settings) async throws -> SpeechSource { try await target.source(settings, model) }
+
     /// A series of runs.
     /// - Parameter model: what speaks; nil if a server does.
     func runs(

@@ -40,6 +40,12 @@ struct ServerTargetOptions: ParsableArguments {
         return client
     }
 
+    /// What speaks: the server that settings name, once it is ready, else an engine in the process.
+    func source(_ settings: Settings, _ model: ModelOptions) async throws -> SpeechSource {
+        if let client = try await client(settings) { return .server(client) }
+        return .engine(try settings.engine(model.load(settings)))
+    }
+
     /// Settings of an engine, which a client cannot change.
     private static let serverSide: Set<String> = Set(
         [

@@ -24,19 +24,11 @@ struct StressCommand: ParsableCommand {
 
         func run() async throws {
             let settings = try options.announcedSettings()
-            let result: CancelStress
-            if let client = try await options.target.client(settings) {
-                result = try await CancelStress.run(
-                    client, text: options.text(),
-                    sampling: options.sampling(settings, secondsPerFrame: RunOptions.secondsPerFrame), rounds: rounds,
-                    packet: settings.packetTokens)
-            } else {
-                let model = try options.model.load(settings)
-                result = try await CancelStress.run(
-                    try settings.engine(model), text: options.text(),
-                    sampling: options.sampling(settings, secondsPerFrame: model.secondsPerFrame), rounds: rounds,
-                    packet: settings.packetTokens)
-            }
+            let source = try await options.source(settings)
+            let secondsPerFrame = source.model?.secondsPerFrame ?? RunOptions.secondsPerFrame
+            let result = try await CancelStress.run(
+                source, text: options.text(), sampling: options.sampling(settings, secondsPerFrame: secondsPerFrame),
+                rounds: rounds, packet: settings.packetTokens)
             if json {
                 try printJSON(result)
             } else {
