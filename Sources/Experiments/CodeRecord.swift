@@ -123,11 +123,18 @@ public struct CodeRecord: Sendable {
     public func write(to folder: String) throws(ExperimentError) {
         try ExperimentError.wrap(folder) {
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-            var writer = SafetensorsWriter(metadata: ["format": "martlet.codes", "version": "1", "tag": tag])
-            writer.add("codes", codes, shape: [frames, groups])
-            try writer.write(to: "\(folder)/codes_\(tag).safetensors")
+            try writeCodes(to: "\(folder)/codes_\(tag).safetensors")
         }
         if let meta { try writeJSON(meta, to: "\(folder)/meta_\(tag).json") }
+    }
+
+    /// Writes the codes as a safetensors file, whole or not at all.
+    public func writeCodes(to path: String) throws {
+        var metadata = ["format": "martlet.codes", "version": "1"]
+        if !tag.isEmpty { metadata["tag"] = tag }
+        var writer = SafetensorsWriter(metadata: metadata)
+        writer.add("codes", codes, shape: [frames, groups])
+        try writer.write(to: path)
     }
 
     /// Reads the record of a tag in a folder.
@@ -141,15 +148,25 @@ public struct CodeRecord: Sendable {
         return record
     }
 
+    /// Bytes of the largest file that is read: hours of speech.
+    public static let sizeLimit = 64 << 20
+
     /// Reads the codes of a safetensors file.
     public static func read(file path: String, tag: String) throws(ExperimentError) -> CodeRecord {
         do {
-            let (values, shape) = try SafetensorsFile(path: path).integers("codes")
-            guard shape.count == 2, shape[1] > 0 else {
+            let file = try SafetensorsFile(path: path)
+            let (values, shape) = try file.integers("codes")
+            guard file.byteCount <= sizeLimit, shape.count == 2, shape[1] > 0 else {
                 throw ExperimentError.malformed(
-                    path: path, reason: "'codes' has the shape \(shape), not [frames, groups]")
+                    path: path, reason: "the tensor 'codes' has the shape \(shape), not [frames, codes of a frame]")
             }
-            return CodeRecord(tag: tag, codes: values.map { Int32(truncatingIfNeeded: $0) }, groups: shape[1])
+            let codes = try values.map { value in
+                guard let code = Int32(exactly: value) else {
+                    throw ExperimentError.malformed(path: path, reason: "it has the code \(value), which no codec has")
+                }
+                return code
+            }
+            return CodeRecord(tag: tag, codes: codes, groups: shape[1])
         } catch let error as ExperimentError { throw error } catch let error as TensorError {
             throw .tensors(error)
         } catch {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Tensors
+import Experiments
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -51,30 +51,17 @@ struct CodeFile: Equatable {
         let codes: [[Int32]]
     }
 
-    /// Bytes of the largest file that is read: hours of speech.
-    private static let sizeLimit = 64 << 20
-
     /// Reads a file.
     init(path: String) throws {
         switch try Format(path: path) {
         case .safetensors:
-            let file = try SafetensorsFile(path: path)
-            let (values, shape) = try file.integers("codes")
-            guard file.byteCount <= Self.sizeLimit, shape.count == 2, shape[0] > 0, shape[1] > 0 else {
-                throw CommandError(
-                    "\(path): the tensor 'codes' has the shape \(shape), expected [frames, codes of a frame]")
-            }
-            codes = try values.map { value in
-                guard let code = Int32(exactly: value) else {
-                    throw CommandError("\(path) has the code \(value), which no codec has")
-                }
-                return code
-            }
-            groups = shape[1]
+            let record = try CodeRecord.read(file: path, tag: "")
+            guard record.frames > 0 else { throw CommandError("\(path) has no frame of codes") }
+            (codes, groups) = (record.codes, record.groups)
         case .json:
             let size = try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int
-            if let size, size > Self.sizeLimit {
-                throw CommandError("\(path) has \(size) bytes, at most \(Self.sizeLimit) are read")
+            if let size, size > CodeRecord.sizeLimit {
+                throw CommandError("\(path) has \(size) bytes, at most \(CodeRecord.sizeLimit) are read")
             }
             let data = Data(try readFile(path))
             guard let document = try? JSONDecoder().decode(Document.self, from: data) else {
@@ -104,9 +91,7 @@ struct CodeFile: Equatable {
     func write(to path: String) throws {
         switch try Format(path: path) {
         case .safetensors:
-            var writer = SafetensorsWriter(metadata: ["format": "martlet.codes", "version": "1"])
-            writer.add("codes", codes, shape: [frames, groups])
-            try writer.write(to: path)
+            try CodeRecord(tag: "", codes: codes, groups: groups).writeCodes(to: path)
         case .json:
             let rows = (0..<frames).map { Array(codes[($0 * groups)..<(($0 + 1) * groups)]) }
             let data = try JSONEncoder().encode(Document(codes: rows))
