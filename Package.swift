@@ -46,7 +46,7 @@ let package = Package(
         .target(
             name: "Experiments",
             dependencies: [
-                "SpeechEngine", "Qwen3TTS", "Tensors", "AudioFiles", "CKernels",
+                "SpeechEngine", "Qwen3TTS", "Tensors", "AudioFiles", "CKernels", "CUDABackend",
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),

@@ -1,3 +1,4 @@
+import CUDABackend
 import Tensors
 
 #if canImport(FoundationEssentials)
@@ -122,36 +123,21 @@ public struct MachineSurvey: Sendable, Codable, Equatable {
         return nil
     }
 
-    /// Asks the driver's own library, without starting a context on any device.
+    /// Asks the driver, without starting a context on any device.
     private static func findDriver() -> (Driver?, String?) {
-        guard let library = dlopen("libcuda.so.1", RTLD_NOW) else {
-            return (nil, dlerror().map { String(cString: $0) } ?? "libcuda.so.1 cannot be loaded")
+        do throws(CUDAError) {
+            let devices = try CUDADeviceInfo.all()
+            guard let version = devices.first?.driverVersion else {
+                return (nil, "the driver is there but sees no GPU")
+            }
+            return (
+                Driver(
+                    cudaVersion: "\(version / 1000).\(version % 1000 / 10)",
+                    devices: devices.map { Driver.Device(name: $0.name, memory: $0.memory) }), nil
+            )
+        } catch {
+            if case .noDriver(let reason) = error { return (nil, reason) }
+            return (nil, error.description)
         }
-        typealias Query = @convention(c) (UnsafeMutablePointer<CInt>) -> CInt
-        typealias Initialize = @convention(c) (CUnsignedInt) -> CInt
-        typealias Get = @convention(c) (UnsafeMutablePointer<CInt>, CInt) -> CInt
-        typealias Name = @convention(c) (UnsafeMutablePointer<CChar>, CInt, CInt) -> CInt
-        typealias Memory = @convention(c) (UnsafeMutablePointer<Int>, CInt) -> CInt
-        func symbol<Function>(_ name: String, _ type: Function.Type) -> Function? {
-            dlsym(library, name).map { unsafeBitCast($0, to: type) }
-        }
-        guard let initialize = symbol("cuInit", Initialize.self),
-            let version = symbol("cuDriverGetVersion", Query.self), let count = symbol("cuDeviceGetCount", Query.self),
-            let get = symbol("cuDeviceGet", Get.self), let name = symbol("cuDeviceGetName", Name.self),
-            let memory = symbol("cuDeviceTotalMem_v2", Memory.self)
-        else { return (nil, "libcuda.so.1 lacks a function of the driver's interface") }
-        let error = initialize(0)
-        guard error == 0 else { return (nil, "the driver is there but does not start: CUDA error \(error)") }
-        var (number, devices): (CInt, CInt) = (0, 0)
-        guard version(&number) == 0, count(&devices) == 0 else { return (nil, "the driver does not answer") }
-        var found: [Driver.Device] = []
-        for index in 0..<devices {
-            var (device, bytes): (CInt, Int) = (0, 0)
-            var text = [CChar](repeating: 0, count: 128)
-            guard get(&device, index) == 0, name(&text, 128, device) == 0, memory(&bytes, device) == 0 else { continue }
-            let letters = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-            found.append(Driver.Device(name: String(decoding: letters, as: UTF8.self), memory: bytes))
-        }
-        return (Driver(cudaVersion: "\(number / 1000).\(number % 1000 / 10)", devices: found), nil)
     }
 }
