@@ -13,9 +13,10 @@ import NIOPosix
 public struct SpeechClient: Sendable {
     /// The server's address, without a path.
     public let url: String
-    private let host: String
-    private let port: Int
-    private let apiKey: String?
+    /// Its host and port.
+    public let host: String, port: Int
+    /// Sent as a bearer token.
+    public let apiKey: String?
 
     /// - Parameters:
     ///   - url: `http://host:port`.

@@ -134,7 +134,8 @@ struct BridgeCommand: AsyncParsableCommand {
     func run() async throws {
         let environment = ProcessInfo.processInfo.environment
         if check { try await checkLanguageModel() }
-        try await SpeechClient(tts, apiKey: environment["MARTLET_API_KEY"]).waitUntilReady(wait) { reason in
+        let server = try SpeechClient(tts, apiKey: environment["MARTLET_API_KEY"])
+        try await server.waitUntilReady(wait) { reason in
             printError("waiting for \(tts): \(reason)")
         }
         let input = BridgeInput()
@@ -150,7 +151,7 @@ struct BridgeCommand: AsyncParsableCommand {
         }
         var sound = BridgeSound(path: output ?? (check ? "/dev/null" : "-"))
         for await prompt in prompts {
-            let report = try await answer(prompt, input, &sound)
+            let report = try await answer(prompt, server, input, &sound)
             if json {
                 let encoder = JSONEncoder()
                 encoder.outputFormatting = [.sortedKeys]
@@ -192,8 +193,9 @@ struct BridgeCommand: AsyncParsableCommand {
                 + "characters in \(pieces) pieces, \(decimal(rate, 0)) pieces/s")
     }
 
-    private func answer(_ prompt: String, _ input: BridgeInput, _ sound: inout BridgeSound) async throws -> Report {
-        let environment = ProcessInfo.processInfo.environment
+    private func answer(
+        _ prompt: String, _ server: SpeechClient, _ input: BridgeInput, _ sound: inout BridgeSound
+    ) async throws -> Report {
         let chat = chat
         let start = Start(
             voice: voice, language: language, instructions: instruct, seed: seed,
@@ -201,13 +203,13 @@ struct BridgeCommand: AsyncParsableCommand {
             maxNewTokens: maxSeconds.map { Int(($0 / RunOptions.secondsPerFrame).rounded(.up)) + 1 })
         let begin = ContinuousClock.now
         let report = SharedReport()
-        let (llm, tts, apiKey) = (llm, tts, environment["MARTLET_API_KEY"])
+        let llm = llm
         @Sendable func elapsed() -> Double { (ContinuousClock.now - begin) / .milliseconds(1) }
         let (pieces, played) = AsyncStream<BridgeSound.Piece>.makeStream()
 
         let speaking = Task {
             defer { played.finish() }
-            try await SpeechSocket.with(tts, apiKey: apiKey) { writer, messages in
+            try await SpeechSocket.with(server) { writer, messages in
                 try await writer.send(start)
                 let writing = Task {
                     var segmenter = BridgeSegmenter()

@@ -1,3 +1,4 @@
+import Experiments
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -68,25 +69,20 @@ struct SpeechSocket {
 
     /// Opens a connection, and closes it when `body` returns.
     /// - Parameters:
-    ///   - url: `http://HOST:PORT` of the server.
+    ///   - server: where it is.
     ///   - body: gets what sends, and what comes in until the server closes.
     static func with<Value: Sendable>(
-        _ url: String, apiKey: String?,
+        _ server: SpeechClient,
         _ body: @escaping @Sendable (Writer, AsyncThrowingStream<Message, any Error>) async throws -> Value
     ) async throws -> Value {
-        let text = url.replacing("ws://", with: "http://")
-        guard let parts = URL(string: text), parts.scheme == "http", let host = parts.host() else {
-            throw CommandError("the speech server \(url) should be http://HOST:PORT")
-        }
-        let port = parts.port ?? 80
-        var headers: HTTPHeaders = ["Host": "\(host):\(port)", "Content-Length": "0"]
-        if let apiKey { headers.add(name: "Authorization", value: "Bearer \(apiKey)") }
+        var headers: HTTPHeaders = ["Host": "\(server.host):\(server.port)", "Content-Length": "0"]
+        if let apiKey = server.apiKey { headers.add(name: "Authorization", value: "Bearer \(apiKey)") }
         let head = HTTPRequestHead(
             version: .http1_1, method: .GET, uri: "/v1/audio/speech/stream", headers: headers)
         let upgrade: EventLoopFuture<Upgrade>
         do {
             upgrade = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
-                .connectTimeout(.seconds(10)).connect(host: host, port: port) { channel in
+                .connectTimeout(.seconds(10)).connect(host: server.host, port: server.port) { channel in
                     channel.eventLoop.makeCompletedFuture {
                         let upgrader = NIOTypedWebSocketClientUpgrader<Upgrade>(maxFrameSize: 1 << 24) { channel, _ in
                             channel.eventLoop.makeCompletedFuture {
@@ -105,10 +101,11 @@ struct SpeechSocket {
                     }
                 }
         } catch {
-            throw CommandError("the speech server at \(url) cannot be reached; is it ready?")
+            throw CommandError("the speech server at \(server.url) cannot be reached; is it ready?")
         }
         guard case .socket(let channel) = try await upgrade.get() else {
-            throw CommandError("\(url) opens no /v1/audio/speech/stream: is it a Martlet server, and the key right?")
+            throw CommandError(
+                "\(server.url) opens no /v1/audio/speech/stream: is it a Martlet server, and the key right?")
         }
         return try await channel.executeThenClose { inbound, outbound in
             let (messages, continuation) = AsyncThrowingStream<Message, any Error>.makeStream()
