@@ -163,19 +163,27 @@ def refused(status, headers):
     return True
 
 
-def speak(port, speech, response_format="pcm", pause=0.0, receive_buffer=None):
-    """Audio over HTTP, read to its end; the hash of PCM is that of the bytes that came."""
+def post(port, speech, pause=0.0, receive_buffer=None, **more):
+    """A speech over HTTP, read to its end: the body and the trailers; None if the server refused it."""
     with Connection(port, receive_buffer) as connection:
         connection.pause = pause
-        body = json.dumps(speech.fields(response_format=response_format)).encode()
-        connection.request("POST", "/v1/audio/speech", body)
+        connection.request("POST", "/v1/audio/speech", json.dumps(speech.fields(**more)).encode())
         status, headers = connection.head()
         trailers = {}
         data = connection.body(headers, trailers)
     if refused(status, headers):
-        return "refused"
+        return None
     if status != 200:
-        raise Wrong(f"speech: {status} {data[:200]!r}")
+        raise Wrong(f"speech {more}: {status} {data[:200]!r}")
+    return data, trailers
+
+
+def speak(port, speech, response_format="pcm", pause=0.0, receive_buffer=None):
+    """Audio as bytes; the hash of PCM is that of the bytes that came."""
+    answer = post(port, speech, pause, receive_buffer, response_format=response_format)
+    if answer is None:
+        return "refused"
+    data, trailers = answer
     result = summary(trailers, "x-martlet-")
     if response_format == "wav":
         data = data[44:]
@@ -186,17 +194,11 @@ def speak(port, speech, response_format="pcm", pause=0.0, receive_buffer=None):
 
 
 def speak_events(port, speech):
-    with Connection(port) as connection:
-        body = json.dumps(speech.fields(response_format="pcm", stream_format="sse")).encode()
-        connection.request("POST", "/v1/audio/speech", body)
-        status, headers = connection.head()
-        trailers = {}
-        data = connection.body(headers, trailers)
-    if refused(status, headers):
+    """Audio in server-sent events."""
+    answer = post(port, speech, response_format="pcm", stream_format="sse")
+    if answer is None:
         return "refused"
-    if status != 200:
-        raise Wrong(f"events: {status} {data[:200]!r}")
-    events = [json.loads(line[6:]) for line in data.decode().split("\n") if line.startswith("data: ")]
+    events = [json.loads(line[6:]) for line in answer[0].decode().split("\n") if line.startswith("data: ")]
     pcm = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
     result = summary({name.replace("_", "-"): value for name, value in events[-1]["martlet"].items()})
     if events[-1]["type"] != "speech.audio.done" or hashlib.sha256(pcm).hexdigest() != result[1]:
@@ -489,11 +491,9 @@ def watch(port, chance):
 def lengthen(server, speech):
     """Looks for a seed whose speech does not end soon: what buffers can hold stalls nobody."""
     for speech.seed in range(speech.seed, speech.seed + 100):
-        with Connection(server.port) as connection:
-            connection.request("POST", "/v1/audio/speech", json.dumps(speech.fields(response_format="pcm")).encode())
-            _, headers = connection.head()
-            if len(connection.body(headers, {})) > 2_000_000:
-                return
+        answer = post(server.port, speech, response_format="pcm")
+        if answer and len(answer[0]) > 2_000_000:
+            return
     sys.exit("the model speaks too little to stall anybody")
 
 
