@@ -4,12 +4,12 @@ import Testing
 
 /// The kernels on the emulator.
 @Suite struct EmulatedStagesTests {
-    /// Every stage against the reference, and sessions alone against sessions among others.
-    @Test(arguments: [(Fixture.customVoice, "stream_auto"), (Fixture.base, "xvector")])
-    func stagesMatchReference(fixture: Fixture, name: String) throws {
+    /// Every stage against the reference, and sessions alone against sessions among others; with threads in order, and not.
+    @Test(arguments: [(Fixture.customVoice, "stream_auto", 0), (Fixture.base, "xvector", 5)])
+    func stagesMatchReference(fixture: Fixture, name: String, seed: UInt32) throws {
         let results = try CUDASelfTest.run(
-            directory: fixture.directory, device: EmulatedCard(multiprocessors: 2).index, sessions: 4, cases: [name],
-            frames: 3, driver: EmulatedCard.driver)
+            directory: fixture.directory, device: EmulatedCard(multiprocessors: 2, seed: seed).index, sessions: 4,
+            cases: [name], frames: 3, driver: EmulatedCard.driver)
         #expect(results.count > 20)
         for result in results { #expect(result.passed, "\(result)") }
     }
