@@ -43,6 +43,8 @@ final class CUDADevice: @unchecked Sendable {
         var context: mk_cu_context?
         try driver.check(driver.api.context_retain(&context, device), "cuDevicePrimaryCtxRetain")
         self.context = context
+        var isMade = false
+        defer { if !isMade { _ = driver.api.context_release(device) } }
         try driver.check(driver.api.context_set(context), "cuCtxSetCurrent")
         var module: mk_cu_module?
         let load = driver.api.module_load
@@ -50,6 +52,7 @@ final class CUDADevice: @unchecked Sendable {
         try driver.check(loaded, "cuModuleLoadData")
         self.module = module
         stream = try Self.makeStream(driver)
+        isMade = true
     }
 
     /// The same GPU with a stream of its own, whose work runs beside the other's.
@@ -274,10 +277,17 @@ struct DeviceScratch {
         if let buffer, buffer.byteCount >= bytes { return buffer.address }
         // What is still under way may use the old one.
         try device.wait()
+        let former = buffer?.byteCount
         buffer = nil
-        let grown = try DeviceBuffer(device, bytes: bytes + bytes / 4, "work memory")
-        buffer = grown
-        return grown.address
+        do throws(CUDAError) {
+            let grown = try DeviceBuffer(device, bytes: bytes + bytes / 4, "work memory")
+            buffer = grown
+            return grown.address
+        } catch {
+            // Calls that need no more than before still find it.
+            if let former { buffer = try? DeviceBuffer(device, bytes: former, "work memory") }
+            throw error
+        }
     }
 }
 

@@ -196,6 +196,7 @@ final class CUDAGenerator: CodeGenerator {
         logits.withUnsafeMutableBufferPointer { utterance.logitTap?(utterance.frames, 0, $0) }
         try stages.setTalkerLogits(entry.slot, logits)
         var codes = try stages.frame([entry])[0]
+        guard utterance.goesOn(with: codes[0], configuration) else { return codes }
         for group in 1..<codes.count {
             let seen = try stages.predictorLogits(batch: 1)[group - 1]
             var changed = seen
