@@ -102,10 +102,6 @@ public final class CodecDecoder: @unchecked Sendable {
         let units: [ResidualUnit]
         let rate: Int
         let channels: Int
-
-        var weightBytes: Int {
-            units.reduce(transposed.weightBytes) { $0 + $1.convolution1.weightBytes + $1.convolution2.weightBytes }
-        }
     }
 
     /// Samples of one frame.
@@ -128,9 +124,6 @@ public final class CodecDecoder: @unchecked Sendable {
     private let upsamples: [UpsampleBlock]
     private let firstConvolution: Convolution
     private let blocks: [Block]
-    /// The first blocks run for all packets of a pass, since their weights are many; the others packet by packet, since
-    /// their columns are.
-    private let sharedBlocks: Int
     private let lastActivation: SnakeBeta
     private let lastConvolution: Convolution
     private let historySizes: [Int]
@@ -141,12 +134,13 @@ public final class CodecDecoder: @unchecked Sendable {
     /// packet of the call.
     public typealias Observer = (_ stage: String, _ values: UnsafeBufferPointer<Float>, _ channels: Int) -> Void
 
-    /// Work memory of a call. Two column buffers alternate as input and output of the convolutions; a third keeps the input
-    /// of the blocks that run packet by packet.
+    /// Work memory of a call. Two column buffers alternate as input and output of the convolutions; others keep what the
+    /// part that runs packet by packet begins with.
     private struct Work {
         var columns = [Scratch(), Scratch()]
         var next = 0
         var waiting = Scratch()
+        var waitingResidual = Scratch()
         var residual = Scratch()
         var middle = Scratch()
         var rows = Scratch()
@@ -171,8 +165,6 @@ public final class CodecDecoder: @unchecked Sendable {
         }
     }
 
-    /// Weights that later blocks may read again for each packet: what a third-level cache keeps.
-    private static let repeatedWeightBytes = 8 << 20
     /// Frames decoded in one pass: bounds the work memory to about 3 MB a frame.
     private static let framesPerPass = 8
 
@@ -299,12 +291,6 @@ public final class CodecDecoder: @unchecked Sendable {
             channels = out
         }
         self.blocks = blocks
-        var (shared, repeated) = (blocks.count, 0)
-        while shared > 0, repeated + blocks[shared - 1].weightBytes <= Self.repeatedWeightBytes {
-            shared -= 1
-            repeated += blocks[shared].weightBytes
-        }
-        sharedBlocks = shared
         let last = c.upsampleRates.count + 1
         lastActivation = try SnakeBeta(file, "decoder.decoder.\(last)", channels: channels)
         lastConvolution = try Convolution(
@@ -535,106 +521,119 @@ extension CodecDecoder {
     }
 
     /// From the first wide convolution to samples.
+    ///
+    /// Up to the first block's transposed convolution there are many weights for few columns, so all packets run together.
+    /// After it there are more columns than a cache keeps, so each packet runs by itself, and what a convolution reads is
+    /// what the one before has just written.
     private func runBlocks(
-        _ packets: [Packet], input: Columns, columns firstColumns: Int,
+        _ packets: [Packet], input: Columns, columns: Int,
         note: ((String, UnsafePointer<Float>, Int, Int) -> Void)?
     ) {
-        let c = configuration
+        let channels = configuration.channels
         let frames = packets.reduce(0) { $0 + $1.frames }
-        let shared = packets.count > 1 ? sharedBlocks : blocks.count
-        var columns = firstColumns
-        let channels = c.channels
-        var current = open(
+        let current = open(
             packets, slot: blocks[0].transposedSlot, channels: channels, columns: columns,
-            history: blocks[0].transposed.history, waits: shared == 0)
-        do {
-            let raw = note == nil ? nil : work.residual.reserve(frames * columns * channels)
-            let rawStarts = raw.map { offsets($0, packets, width: columns * channels) }
-            run(firstConvolution, input) { i in
-                var epilogue = mk_epilogue(activated: current.fresh[i], stride: channels, blocks[0].activation)
-                epilogue.raw = rawStarts?[i]
-                epilogue.ld_raw = channels
-                return epilogue
-            }
-            close(input, packets)
-            if let raw { note?("decoder.0", raw, columns, channels) }
+            history: blocks[0].transposed.history)
+        let raw = note == nil ? nil : work.residual.reserve(frames * columns * channels)
+        let rawStarts = raw.map { offsets($0, packets, width: columns * channels) }
+        run(firstConvolution, input) { i in
+            var epilogue = mk_epilogue(activated: current.fresh[i], stride: channels, blocks[0].activation)
+            epilogue.raw = rawStarts?[i]
+            epilogue.ld_raw = channels
+            return epilogue
         }
-        run(0..<shared, packets, &current, columns: &columns, note: note)
-        if shared == blocks.count {
-            finish(packets, current, columns: columns, note: note)
-            return
-        }
+        close(input, packets)
+        if let raw { note?("decoder.0", raw, columns, channels) }
+
+        let first = upsample(blocks[0], packets, current, columns: columns, waits: packets.count > 1)
         for i in packets.indices {
-            var (own, ownColumns) = (current.packet(i), columns)
-            run(shared..<blocks.count, [packets[i]], &own, columns: &ownColumns, note: i == 0 ? note : nil)
-            finish([packets[i]], own, columns: ownColumns, note: i == 0 ? note : nil)
+            let packet = [packets[i]], note = i == 0 ? note : nil
+            var (unitInput, residual) = (first.unitInput.packet(i), first.residuals[i])
+            var blockColumns = columns
+            for (index, block) in blocks.enumerated() {
+                blockColumns *= block.rate
+                let next = runUnits(index, packet, unitInput, residual, columns: blockColumns, isObserved: note != nil)
+                note?("decoder.\(index + 1)", residual, blockColumns, block.channels)
+                if index + 1 == blocks.count {
+                    finish(packet, next, columns: blockColumns, note: note)
+                } else {
+                    let following = upsample(blocks[index + 1], packet, next, columns: blockColumns, waits: false)
+                    (unitInput, residual) = (following.unitInput, following.residuals[0])
+                }
+            }
         }
     }
 
-    /// Runs some of the blocks: their input becomes that of what follows.
-    private func run(
-        _ range: Range<Int>, _ packets: [Packet], _ current: inout Columns, columns: inout Int,
-        note: ((String, UnsafePointer<Float>, Int, Int) -> Void)?
-    ) {
-        let frames = packets.reduce(0) { $0 + $1.frames }
-        for index in range {
-            let block = blocks[index]
-            let width = block.channels
-            let outputColumns = columns * block.rate
-            let residual = work.residual.reserve(frames * outputColumns * width)
-            let residuals = offsets(residual, packets, width: outputColumns * width)
-            var unitInput = open(
-                packets, slot: block.units[0].historySlot, channels: width, columns: outputColumns,
-                history: block.units[0].convolution1.history)
-            run(block.transposed, current) { i in
-                var epilogue = mk_epilogue(raw: residuals[i], stride: block.transposed.outputs)
-                epilogue.activate(into: unitInput.fresh[i], stride: block.transposed.outputs, block.unitActivation)
+    /// A block's transposed convolution: the residual stream of its units, and the first one's input.
+    /// - Parameters:
+    ///   - columns: a frame's columns of `input`.
+    ///   - waits: whether the results must outlast other blocks.
+    private func upsample(
+        _ block: Block, _ packets: [Packet], _ input: Columns, columns: Int, waits: Bool
+    ) -> (unitInput: Columns, residuals: [UnsafeMutablePointer<Float>]) {
+        let width = block.channels
+        let outputColumns = columns * block.rate
+        let count = packets.reduce(0) { $0 + $1.frames } * outputColumns * width
+        let residual = waits ? work.waitingResidual.reserve(count) : work.residual.reserve(count)
+        let residuals = offsets(residual, packets, width: outputColumns * width)
+        let unitInput = open(
+            packets, slot: block.units[0].historySlot, channels: width, columns: outputColumns,
+            history: block.units[0].convolution1.history, waits: waits)
+        run(block.transposed, input) { i in
+            var epilogue = mk_epilogue(raw: residuals[i], stride: block.transposed.outputs)
+            epilogue.activate(into: unitInput.fresh[i], stride: block.transposed.outputs, block.unitActivation)
+            return epilogue
+        }
+        close(input, packets)
+        return (unitInput, residuals)
+    }
+
+    /// The residual units of a block for one packet; returns the activated input of what follows.
+    private func runUnits(
+        _ index: Int, _ packet: [Packet], _ input: Columns, _ residual: UnsafeMutablePointer<Float>, columns: Int,
+        isObserved: Bool
+    ) -> Columns {
+        let block = blocks[index]
+        let width = block.channels
+        var unitInput = input
+        for (unitIndex, unit) in block.units.enumerated() {
+            let middle = work.middle.reserve(packet[0].frames * columns * width)
+            run(unit.convolution1, unitInput) { _ in
+                mk_epilogue(activated: middle, stride: width, unit.activation2)
+            }
+            close(unitInput, packet)
+            let isLastUnit = unitIndex + 1 == block.units.count
+            let next: Columns
+            let nextActivation: SnakeBeta
+            if !isLastUnit {
+                let following = block.units[unitIndex + 1]
+                nextActivation = following.activation1
+                next = open(
+                    packet, slot: following.historySlot, channels: width, columns: columns,
+                    history: following.convolution1.history)
+            } else if index + 1 < blocks.count {
+                nextActivation = blocks[index + 1].activation
+                next = open(
+                    packet, slot: blocks[index + 1].transposedSlot, channels: width, columns: columns,
+                    history: blocks[index + 1].transposed.history)
+            } else {
+                nextActivation = lastActivation
+                next = open(
+                    packet, slot: slots.last, channels: width, columns: columns, history: lastConvolution.history)
+            }
+            run(unit.convolution2, [middle], packets: packet, columns: columns) { _ in
+                var epilogue = mk_epilogue(activated: next.fresh[0], stride: width, nextActivation)
+                epilogue.residual = UnsafePointer(residual)
+                epilogue.ld_residual = width
+                if !isLastUnit || isObserved {
+                    epilogue.raw = residual
+                    epilogue.ld_raw = width
+                }
                 return epilogue
             }
-            close(current, packets)
-            columns = outputColumns
-            for (unitIndex, unit) in block.units.enumerated() {
-                let middle = work.middle.reserve(frames * columns * width)
-                let middles = offsets(middle, packets, width: columns * width)
-                run(unit.convolution1, unitInput) { i in
-                    mk_epilogue(activated: middles[i], stride: width, unit.activation2)
-                }
-                close(unitInput, packets)
-                let isLastUnit = unitIndex + 1 == block.units.count
-                let isLastBlock = index + 1 == blocks.count
-                let next: Columns
-                let nextActivation: SnakeBeta
-                if !isLastUnit {
-                    let following = block.units[unitIndex + 1]
-                    nextActivation = following.activation1
-                    next = open(
-                        packets, slot: following.historySlot, channels: width, columns: columns,
-                        history: following.convolution1.history)
-                } else if !isLastBlock {
-                    nextActivation = blocks[index + 1].activation
-                    next = open(
-                        packets, slot: blocks[index + 1].transposedSlot, channels: width, columns: columns,
-                        history: blocks[index + 1].transposed.history, waits: index + 1 == range.upperBound)
-                } else {
-                    nextActivation = lastActivation
-                    next = open(
-                        packets, slot: slots.last, channels: width, columns: columns, history: lastConvolution.history)
-                }
-                run(unit.convolution2, middles, packets: packets, columns: columns) { i in
-                    var epilogue = mk_epilogue(activated: next.fresh[i], stride: width, nextActivation)
-                    epilogue.residual = UnsafePointer(residuals[i])
-                    epilogue.ld_residual = width
-                    if !isLastUnit || note != nil {
-                        epilogue.raw = residuals[i]
-                        epilogue.ld_raw = width
-                    }
-                    return epilogue
-                }
-                unitInput = next
-            }
-            current = unitInput
-            note?("decoder.\(index + 1)", residual, columns, width)
+            unitInput = next
         }
+        return unitInput
     }
 
     /// The last convolution, and samples within -1…1.

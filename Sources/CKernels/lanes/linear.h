@@ -131,13 +131,18 @@ typedef struct bf16_soon {
     const uint8_t *first, *second;
 } bf16_soon;
 
-// Adds the terms begin..<end of k, for one part of the lanes, to the sums that wait at sums[(r·BF16_GROUP + o)·LANES].
+// Adds the terms begin..<end of k, for one part of the lanes, to the sums that wait at sums[(r·BF16_GROUP + o)·LANES];
+// the first terms begin them.
 INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t begin, size_t end, float *sums,
                       bf16_soon soon, const size_t part, const size_t O, const size_t R) {
     const size_t row_size = k * sizeof(uint16_t);
     f32_part sum[BF16_OUTPUTS * BF16_ROWS];
     sums += part * PART_LANES;
-    UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = load_part(sums + (i / O * BF16_GROUP + i % O) * LANES);
+    if (begin == 0) {
+        UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = 0.0f;
+    } else {
+        UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = load_part(sums + (i / O * BF16_GROUP + i % O) * LANES);
+    }
     const float *activations = x + begin, *const half = activations + (end - begin) / 2, *const last = x + end;
     const uint8_t *weights = w + begin * sizeof(uint16_t), *line = soon.first;
     for (; activations + LANES <= half; activations += LANES, weights += LANES * sizeof(uint16_t), line += 64) {
@@ -196,7 +201,6 @@ static void rows_bf16(const uint8_t *w, size_t k, size_t first, size_t last, con
             const size_t first_row = rows * block / blocks, block_rows = rows * (block + 1) / blocks - first_row;
             const float *activations = x + first_row * ldx;
             f32x16 sums[ROW_BLOCK * BF16_GROUP];
-            for (size_t i = 0; i < block_rows * BF16_GROUP; i++) sums[i] = 0.0f;
             for (size_t begin = 0; begin < k; begin += block_size) {
                 const size_t end = k - begin < block_size ? k : begin + block_size;
                 // Rows after the first ones find the weights in a cache.
