@@ -9,7 +9,7 @@ import Testing
     func stagesMatchReference(fixture: Fixture, name: String, seed: UInt32) throws {
         let results = try CUDASelfTest.run(
             directory: fixture.directory, device: EmulatedCard(multiprocessors: 2, seed: seed).index, sessions: 4,
-            cases: [name], frames: 3, driver: EmulatedCard.driver)
+            cases: [name], frames: 2, driver: EmulatedCard.driver)
         #expect(results.count > 20)
         for result in results { #expect(result.passed, "\(result)") }
     }

@@ -370,8 +370,13 @@ void block_barrier() {
         return;
     }
     self.waits_for = "__syncthreads";
-    stop_running(self);
-    leave();
+    Warp &warp = *self.warp;
+    warp.ready &= ~self.bit;
+    if (warp.ready) {
+        go_to(warp.by_place[next_bit(warp.ready, self.place)]);
+    } else {
+        leave_warp();
+    }
 }
 
 void yield() {
