@@ -18,7 +18,8 @@ final class StepPlan {
     private let workLayout: WorkLayout
     private let work: DeviceBuffer
     private var partials = DeviceScratch()
-    private var tag: UInt32 = 0
+    /// Tag of the last operation so far.
+    var tag: UInt32 = 0
     /// For measurements: takes the times of the next launch.
     var isTraced = false
     private var trace: (buffer: DeviceBuffer, grid: Int)?

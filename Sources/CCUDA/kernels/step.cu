@@ -27,6 +27,11 @@
 // Chunks of activations that a lane holds.
 #define MK_PIECE 4
 
+// Lanes of a warp that look whether values have come, at most 4.
+#ifndef MK_AWAIT_LANES
+#define MK_AWAIT_LANES 4
+#endif
+
 // Some seconds of reading in vain: a block is missing.
 #define MK_MOST_TRIES (1u << 24)
 
@@ -396,7 +401,7 @@ struct step_block : team_rows {
     // Waits for a few units of this warp's run, so that whoever waits long does not keep the L2 cache busy with reads in
     // vain: load_piece then finds all or nearly all.
     DEVICE_MEMBER void await_run(const uint4 *records, int chunk) {
-        if ((threadIdx.x & 31) < 4) {
+        if ((threadIdx.x & 31) < MK_AWAIT_LANES) {
             uint4 unit[1];
             await_units<1, 1>(records + (chunk * 4 + (threadIdx.x & 31)) * 3, 0, 1, tag - 1, unit);
         }
@@ -531,10 +536,8 @@ struct step_block : team_rows {
                 }
             }
             __syncwarp();
-#ifndef MK_NO_AWAIT
             if (gather == 0 && begin < end)
                 await_run(units(p, input_at) + (is_head ? each - 1 : 0) * chunks * (MK_CHUNK / MK_TILE * 3), begin);
-#endif
             if (gather == 0) watch.stop(p, 1);
 #pragma unroll 1
             for (int k = 0; k < gathered; k += 2) {
@@ -756,7 +759,8 @@ KERNEL predictor_frame(KERNEL_ARGUMENT mk_step_arguments p) {
                 watch.stop(p, 1);
                 rule.codebook = group;
                 rule.vocabulary = pass > 0 ? p.vocabulary : p.talker_vocabulary;
-                code = choose(rule, session, block.first + s, chosen_from, (unsigned *)(dynamic_shared() + p.words_at));
+                unsigned *words = (unsigned *)(dynamic_shared() + p.words_at);
+                code = choose(rule, session, block.first + s, chosen_from, words);
                 watch.stop(p, 2);
                 if (threadIdx.x == 0) {
                     codes[group] = code;
