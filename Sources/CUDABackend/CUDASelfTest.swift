@@ -299,12 +299,12 @@ public struct CUDASelfTest {
         }
         let alone = try speak(0, split: rows, persistent: true)
         for (others, split, persistent) in [
-            (0, rows, true), (0, 1, false), (0, 3, true), (sessions - 1, 7, false), (3, rows, true),
+            (0, rows, true), (0, 1, false), (0, 3, true), (sessions - 1, 7, false), (sessions - 1, rows, true),
         ] {
             let other = try speak(others, split: split, persistent: persistent)
             let wrong = zip(alone.codes, other.codes).filter { $0 != $1 }.count + (alone.hidden == other.hidden ? 0 : 1)
             note(
-                "batch of \(others + 1), prompt in pieces of \(split)\(persistent ? ", persistent alone" : ""): differences",
+                "batch of \(others + 1), prompt in pieces of \(split)\(persistent ? ", persistent" : ""): differences",
                 Double(wrong), limit: 0)
         }
     }
