@@ -69,7 +69,6 @@ import Testing
         #expect(response.isComplete)
         #expect(response.trailers["x-martlet-pcm-sha256"] == alone.trailers["x-martlet-pcm-sha256"])
         try await server.running.value
-        #expect(throws: (any Error).self) { _ = try RawConnection(port: server.port) }
     }
 
     @Test func whatIsNoHTTPIsToldSoAndSilenceIsNotKept() async throws {
