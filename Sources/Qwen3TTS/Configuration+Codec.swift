@@ -149,10 +149,10 @@ public struct CodecEncoderConfiguration: Equatable, Sendable {
         }
         try reader.require("audio_channels", .integer(1))
         try reader.require("num_semantic_quantizers", .integer(1))
-        try reader.require("use_causal_conv", .boolean(true))
-        try reader.require("use_conv_shortcut", .boolean(false))
+        try reader.require("use_causal_conv", .bool(true))
+        try reader.require("use_conv_shortcut", .bool(false))
         try reader.require("pad_mode", .string("constant"))
-        try reader.require("normalize", .boolean(false))
+        try reader.require("normalize", .bool(false))
     }
 }
 

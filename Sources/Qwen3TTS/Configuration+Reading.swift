@@ -4,41 +4,14 @@
     import Foundation
 #endif
 
-/// A JSON document, numbers kept exact where they are integers.
-indirect enum JSONValue: Hashable, Sendable, Decodable {
-    case null
-    case boolean(Bool)
-    case integer(Int)
-    case number(Double)
-    case string(String)
-    case array([JSONValue])
-    case object([String: JSONValue])
-
-    init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        if container.decodeNil() {
-            self = .null
-        } else if let value = try? container.decode(Bool.self) {
-            self = .boolean(value)
-        } else if let value = try? container.decode(Int.self) {
-            self = .integer(value)
-        } else if let value = try? container.decode(Double.self) {
-            self = .number(value)
-        } else if let value = try? container.decode(String.self) {
-            self = .string(value)
-        } else if let value = try? container.decode([JSONValue].self) {
-            self = .array(value)
-        } else {
-            self = .object(try container.decode([String: JSONValue].self))
-        }
-    }
-
+extension JSONValue {
     /// How the value is shown in an error: short, on one line.
     var shown: String {
         switch self {
         case .null: "null"
-        case .boolean(let value): "\(value)"
+        case .bool(let value): "\(value)"
         case .integer(let value): "\(value)"
+        case .unsigned(let value): "\(value)"
         case .number(let value): "\(value)"
         case .string(let value): ModelError.quoted(value)
         case .array(let values):
@@ -152,7 +125,7 @@ struct ConfigurationReader {
 
     func boolean(_ key: String, default fallback: Bool) throws(ModelError) -> Bool {
         switch value(key) {
-        case .boolean(let value): return value
+        case .bool(let value): return value
         case nil: return fallback
         case let other?: throw bad(key, expected: "true or false", found: other.shown)
         }
@@ -216,7 +189,7 @@ struct ConfigurationReader {
         for (name, entry) in entries {
             switch entry {
             case .string(let value): result[name.lowercased()] = value.lowercased()
-            case .boolean(false), .null: break
+            case .bool(false), .null: break
             default: throw bad("\(key).\(name)", expected: "false or a dialect", found: entry.shown)
             }
         }

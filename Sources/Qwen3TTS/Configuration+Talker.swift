@@ -180,7 +180,7 @@ extension TransformerShape {
             throw reader.bad("head_dim", expected: "an even number", found: "\(headDimension)")
         }
         try reader.require("hidden_act", .string(activation))
-        try reader.require("attention_bias", .boolean(false))
+        try reader.require("attention_bias", .bool(false))
         self.init(
             layers: layers, hidden: hidden, intermediate: intermediate, heads: heads, keyValueHeads: keyValueHeads,
             headDimension: headDimension,
@@ -196,7 +196,7 @@ extension ConfigurationReader {
     /// Plain RoPE and full attention. Interleaved M-RoPE counts as plain: its three position axes are equal in this
     /// model (section 3.2).
     fileprivate func requirePlainRope(headDimension: Int) throws(ModelError) {
-        try require("use_sliding_window", .boolean(false))
+        try require("use_sliding_window", .bool(false))
         try requireEach("layer_types", .string("full_attention"))
         guard has("rope_scaling") else { return }
         let scaling = try section("rope_scaling")

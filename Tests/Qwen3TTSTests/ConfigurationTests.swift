@@ -226,7 +226,7 @@ import Testing
             .codec, "decoder_config.decoder_dim", .integer(24),
             "decoder_config.decoder_dim is 24, expected a multiple of 2^4, as each block halves it")
         expect(
-            .codec, "encoder_config.use_causal_conv", .boolean(false),
+            .codec, "encoder_config.use_causal_conv", .bool(false),
             "encoder_config.use_causal_conv is false, expected true")
         expect(
             .generation, "temperature", .integer(0),
@@ -289,7 +289,7 @@ import Testing
         _ = try files.load()
         let large = JSONValue.integer(1_000_000_000_000_000_000)
         let odd: [JSONValue?] = [
-            nil, .null, .boolean(true), .string(""), .string("x"), .array([]), .object([:]), .integer(0), .integer(-1),
+            nil, .null, .bool(true), .string(""), .string("x"), .array([]), .object([:]), .integer(0), .integer(-1),
             .integer(1), .integer(3), .number(0.5), .integer(65535), .integer(2_147_483_648), large, .number(1e300),
             .array([.integer(1), .integer(2)]), .array([large]), .array([.null]),
             .array(Array(repeating: .integer(64), count: 65)),
