@@ -17,7 +17,7 @@ import Testing
     }
 
     @Test func theAnswerIsSpokenAsAWholeTextWouldBe() async throws {
-        let server = try await MartletServer(SayTests.model)
+        let server = try await ServerProgram(SayTests.model)
         let chat = try FakeChatServer(["Tea", " for two", ", and", " two for", " tea."])
         let folder = try TemporaryFolder()
         let wav = folder.path + "/answer.wav"
@@ -42,7 +42,7 @@ import Testing
     }
 
     @Test func aCheckNamesBothSides() async throws {
-        let server = try await MartletServer(SayTests.model)
+        let server = try await ServerProgram(SayTests.model)
         let chat = try FakeChatServer(["Yes", ", I am", "."])
         let check = ["bridge", "--check", "--tts", server.url] + SayTests.short
         let whole = try await Martlet(check + ["--llm", chat.url])
@@ -56,15 +56,15 @@ import Testing
     }
 
     @Test func stopCutsTheAnswer() async throws {
-        let server = try await MartletServer(SayTests.model)
+        let server = try await ServerProgram(SayTests.model)
         let chat = try FakeChatServer(["Tea for two, ", "and two for tea; "], endless: true)
         let folder = try TemporaryFolder()
         let (pcm, log) = (folder.path + "/pcm", folder.path + "/err")
         for path in [pcm, log] { try Data().write(to: URL(fileURLWithPath: path)) }
         let process = Process()
-        process.executableURL = Martlet.executable
+        process.executableURL = Program.executable
         process.arguments = ["bridge", "--llm", chat.url, "--tts", server.url, "--json"]
-        process.environment = Martlet.environment
+        process.environment = Program.environment
         let input = Pipe()
         process.standardInput = input
         process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: pcm))
@@ -91,7 +91,7 @@ import Testing
             ["bridge", "--llm", "http://127.0.0.1:1", "--tts", "http://127.0.0.1:1", "--prompt", "x", "--wait", "0"])
         #expect(bridge.status == 1)
         #expect(bridge.errors.contains("connection refused"), "\(bridge.errors)")
-        let server = try await MartletServer(SayTests.model)
+        let server = try await ServerProgram(SayTests.model)
         let silent = try await Martlet(
             ["bridge", "--llm", "http://127.0.0.1:1", "--tts", server.url, "--prompt", "x", "--llm-model", "m"])
         #expect(silent.status == 1)

@@ -28,7 +28,7 @@ import Testing
 
     @Test func aServerGivesWhatTheProcessGives() async throws {
         let folder = try TemporaryFolder()
-        let server = try await MartletServer(
+        let server = try await ServerProgram(
             SayTests.model + [
                 "--code-dump", "--code-dump-dir", folder.path + "/kept", "--debug-topk", "--packet-trace",
             ])
@@ -81,7 +81,7 @@ import Testing
 
     @Test func aServerThatKeepsNoCodesIsTold() async throws {
         let folder = try TemporaryFolder()
-        let server = try await MartletServer(SayTests.model)
+        let server = try await ServerProgram(SayTests.model)
         let dump = try await Martlet(["codes", "dump", "--server", server.url, "-o", folder.path] + Self.short)
         #expect(dump.status == 1)
         #expect(dump.errors.contains("--code-dump"), "\(dump.errors)")

@@ -12,9 +12,9 @@ import Testing
         try FileManager.default.createDirectory(at: bin, withIntermediateDirectories: true)
         let program = bin.appendingPathComponent("martlet")
         do {
-            try FileManager.default.linkItem(at: Martlet.executable, to: program)
+            try FileManager.default.linkItem(at: Program.executable, to: program)
         } catch {
-            try FileManager.default.copyItem(at: Martlet.executable, to: program)
+            try FileManager.default.copyItem(at: Program.executable, to: program)
         }
         return program
     }

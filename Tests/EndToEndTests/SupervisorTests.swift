@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 #if canImport(Glibc)
@@ -35,9 +36,9 @@ import Testing
                 .write(to: URL(fileURLWithPath: folder + "/plan.json"))
             let log = folder + "/out"
             try Data().write(to: URL(fileURLWithPath: log))
-            process.executableURL = Martlet.executable
+            process.executableURL = Program.executable
             process.arguments = ["up"] + plan
-            process.environment = Martlet.environment
+            process.environment = Program.environment
             process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
             process.standardError = FileHandle.nullDevice
             try process.run()

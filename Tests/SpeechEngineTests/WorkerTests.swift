@@ -7,14 +7,6 @@ import Testing
 
 /// Generation in a process of its own: the same bytes, and nothing is lost or left when it dies.
 @Suite(.serialized) struct WorkerTests {
-    /// The program, beside the test bundle.
-    static let executable: String = {
-        let arguments = ProcessInfo.processInfo.arguments
-        var url = URL(fileURLWithPath: arguments.first { $0.contains(".xctest") } ?? arguments[0])
-        while url.path.contains(".xctest") { url.deleteLastPathComponent() }
-        return url.appendingPathComponent("martlet").path
-    }()
-
     private func model(_ fixture: Fixture = .customVoice) throws -> SpeechModel {
         try SpeechModel(directory: fixture.directory, compute: Compute(threads: 2))
     }
@@ -22,7 +14,7 @@ import Testing
     private func options(_ mode: SyncMode = .sync) -> EngineOptions {
         var options = EngineOptions()
         options.workerProcess = true
-        options.workerExecutable = Self.executable
+        options.workerExecutable = Program.executable.path
         options.syncMode = mode
         return options
     }
@@ -248,7 +240,7 @@ import Testing
     /// However the engine's process ends.
     @Test func itEndsWhenItsParentIsKilled() async throws {
         let parent = Process()
-        parent.executableURL = URL(fileURLWithPath: Self.executable)
+        parent.executableURL = URL(fileURLWithPath: Program.executable.path)
         parent.arguments = ["bench", "ttfa", "--model", Fixture.customVoice.directory, "--count", "1000000"]
         parent.environment = ["MARTLET_WORKER_PROCESS": "1"]
         (parent.standardOutput, parent.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)

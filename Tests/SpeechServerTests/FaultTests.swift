@@ -14,7 +14,7 @@ import Testing
         try await body(folder)
     }
 
-    private func upload(_ server: ServerProcess, name: String) async throws -> RawResponse {
+    private func upload(_ server: ServerProgram, name: String) async throws -> RawResponse {
         try await server.request(
             "POST", "/v1/audio/voices", headers: ["Content-Type": "multipart/form-data; boundary=xYz"],
             body: VoiceTests.form([("name", Array(name.utf8)), ("audio_sample", VoiceTests.recording)]))
@@ -28,7 +28,7 @@ import Testing
     /// A file that cannot be written to its end, as on a full disk: the limit on the size of files stands for it.
     @Test func aVoiceThatCannotBeWrittenIsNotThere() async throws {
         try await withFolder { folder in
-            let server = try await ServerProcess(
+            let server = try await ServerProgram.ready(
                 model: Fixture.base.directory, ["--voices-dir", folder], shell: "ulimit -f 16")
             let refused = try await upload(server, name: "anna")
             #expect(refused.status == 507, "\(refused.text)")
@@ -47,7 +47,7 @@ import Testing
         try await withFolder { folder in
             let copy = folder + "/model"
             try FileManager.default.copyItem(atPath: Fixture.base.directory, toPath: copy)
-            let server = try await ServerProcess(model: copy, ["--voices-dir", folder + "/voices"])
+            let server = try await ServerProgram.ready(model: copy, ["--voices-dir", folder + "/voices"])
             #expect(try await upload(server, name: "anna").status == 200)
             let body = Self.speech.replacing(#""seed""#, with: #""voice": "anna", "seed""#)
             let before = try await server.speak(body)
@@ -67,7 +67,7 @@ import Testing
         try await withFolder { folder in
             let copy = folder + "/model"
             try FileManager.default.copyItem(atPath: Fixture.base.directory, toPath: copy)
-            let server = try await ServerProcess(model: copy, ["--voices-dir", folder + "/voices"])
+            let server = try await ServerProgram.ready(model: copy, ["--voices-dir", folder + "/voices"])
             try FileManager.default.removeItem(atPath: copy)
             for _ in 0..<2 {
                 let refused = try await upload(server, name: "anna")
@@ -87,7 +87,7 @@ import Testing
         try await withFolder { folder in
             let body = Self.speech.replacing(#""seed""#, with: #""voice": "anna", "seed""#)
             let long = body.replacing(#""max_new_tokens": 5"#, with: #""max_new_tokens": 4000"#)
-            let first = try await ServerProcess(model: Fixture.base.directory, ["--voices-dir", folder])
+            let first = try await ServerProgram.ready(model: Fixture.base.directory, ["--voices-dir", folder])
             #expect(try await upload(first, name: "anna").status == 200)
             let before = try await first.speak(body)
             let listener = try RawConnection(port: first.port)
@@ -103,7 +103,7 @@ import Testing
             try bytes.prefix(bytes.count / 2).write(to: URL(fileURLWithPath: place + "half.voice"))
             try bytes.prefix(100).write(to: URL(fileURLWithPath: place + ".dat.nosync1234"))
 
-            let second = try await ServerProcess(
+            let second = try await ServerProgram.ready(
                 model: Fixture.base.directory, ["--voices-dir", folder], port: first.port)
             #expect(second.port == first.port)
             #expect(try await second.request("GET", "/v1/audio/voices").json()["voices"] as? [String] == ["anna"])
