@@ -118,7 +118,11 @@ import Testing
     @Test func afterAStickyErrorItGoesOn() async throws {
         let model = try model()
         let card = EmulatedCard(multiprocessors: 2)
-        let engine = SpeechEngine(model: model, options: options(try host(card)))
+        var options = options(try host(card))
+        // They cannot end before they are read.
+        options.maxUnreadFrames = 2
+        options.readerTimeout = 3600
+        let engine = SpeechEngine(model: model, options: options)
         let before = await SpokenResult(try engine.speak(request(frames: 3)))
         let (lost, other) = (
             try engine.speak(request(frames: 200), packets: .fixed(1)),

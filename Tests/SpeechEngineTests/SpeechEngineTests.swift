@@ -63,6 +63,7 @@ import Testing
         var options = EngineOptions()
         // It cannot end before it is dropped.
         options.maxUnreadFrames = 2
+        options.readerTimeout = 3600
         let engine = SpeechEngine(model: try model(), options: options)
         do {
             let stream = try engine.speak(request(frames: 200))

@@ -16,6 +16,8 @@ import Testing
         options.workerProcess = true
         options.workerExecutable = Program.executable.path
         options.syncMode = mode
+        // A test may come to read late.
+        options.readerTimeout = 3600
         return options
     }
 
