@@ -4,8 +4,8 @@
 /// An utterance owns a slot: what the decoder remembers of its audio. What a call gives for an utterance depends on its codes
 /// alone.
 ///
-/// `@unchecked Sendable`: belongs to the one thread that decodes, which need not be the one that generates; call `use()`
-/// there first.
+/// `@unchecked Sendable`: belongs to the one thread that decodes, which need not be the one that generates; call the stages'
+/// `use()` there first.
 public final class CUDADecoder: @unchecked Sendable {
     let codec: DeviceCodec
     private let groups: Int
@@ -17,9 +17,6 @@ public final class CUDADecoder: @unchecked Sendable {
         self.groups = groups
         decodedFrames = Array(repeating: nil, count: slots)
     }
-
-    /// Makes the GPU's context current on the calling thread.
-    public func use() throws(CUDAError) { try codec.device.use() }
 
     /// A slot with the zero state, or nil if all are taken.
     public func openSlot() throws(CUDAError) -> Int? {

@@ -188,7 +188,7 @@ public final class CUDAStages: @unchecked Sendable {
         logits = try DeviceBuffer(device, bytes: slots * padded(c.vocabularySize) * 4, "logits")
         codes = try DeviceBuffer(device, bytes: slots * c.codeGroups * 4, "codes")
         seen = try DeviceBuffer(device, bytes: slots * c.vocabularySize, "constraints")
-        pageStride = ceiling(c.maxPositions, Int(MK_PAGE))
+        pageStride = Self.pages(positions: c.maxPositions)
         pageTable = try DeviceBuffer(device, bytes: slots * pageStride * 8, "page table")
         pages = Array(repeating: [], count: slots)
         lengths = Array(repeating: 0, count: slots)
@@ -244,8 +244,8 @@ public final class CUDAStages: @unchecked Sendable {
         pages[slot] = []
     }
 
-    /// Positions of one piece of a session's KV cache.
-    public static let positionsPerPage = Int(MK_PAGE)
+    /// Pages of KV cache that so many positions of a session take.
+    public static func pages(positions: Int) -> Int { ceiling(positions, Int(MK_PAGE)) }
 
     /// Pages that can still be had, with room left to work in.
     public var pagesLeft: Int {
@@ -351,7 +351,7 @@ public final class CUDAStages: @unchecked Sendable {
                 throw .unsupportedModel("more than \(configuration.talker.maxPositions) positions in one session")
             }
             try reservePages(segment.slot, positions: end)
-            pageCount = max(pageCount, (end - 1) / Int(MK_PAGE) + 1)
+            pageCount = max(pageCount, Self.pages(positions: end))
             for position in start..<end {
                 slotRows.append(Int32(segment.slot))
                 positions.append(Int32(position))

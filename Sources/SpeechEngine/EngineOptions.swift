@@ -88,7 +88,10 @@ public struct EngineOptions: Sendable {
     public init() {}
 
     /// Utterances stepped together at most.
-    var batchLimit: Int { maxBatch ?? 8 }
+    var batchLimit: Int { maxBatch ?? Self.cpuBatch }
+
+    /// Utterances that the CPU steps together unless it is told otherwise.
+    package static let cpuBatch = 8
 
     /// Why generation cannot be held while the second half of a decode call runs.
     private var whyNoPhases: String? {

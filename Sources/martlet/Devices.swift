@@ -19,7 +19,8 @@ struct Devices {
         precision = isExact ? .exact : .half
     }
 
-    private static func index(_ device: String) throws -> Int? {
+    /// A GPU's position in the driver's list; nil is the CPU.
+    static func index(_ device: String) throws -> Int? {
         if device == "cpu" { return nil }
         guard device.hasPrefix("cuda:"), let index = Int(device.dropFirst(5)), index >= 0 else {
             throw ValidationError("--device is \(device), expected cpu, cuda:0, cuda:1, …")

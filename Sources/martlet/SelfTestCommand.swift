@@ -30,7 +30,7 @@ struct SelfTestCommand: ParsableCommand {
     /// - Parameter driver: nil for the machine's.
     /// - Returns: whether there are any and all hold.
     func passes(driver: CUDADriver? = nil, _ write: @escaping (String) -> Void) throws -> Bool {
-        guard device.hasPrefix("cuda:"), let index = Int(device.dropFirst(5)), index >= 0 else {
+        guard let index = try? Devices.index(device) else {
             throw ValidationError("--device is \(device), expected cuda:0, cuda:1, …")
         }
         guard frames > 0 else { throw ValidationError("--frames is \(frames), expected at least 1") }

@@ -201,7 +201,7 @@ struct ServerLimits: ParsableArguments {
     }
 
     /// Utterances whose memory has to be there at once on the CPU, which lets in no more than it keeps up with.
-    var sessions: Int { min(maxStreams, maxBatch ?? 8) }
+    var sessions: Int { min(maxStreams, maxBatch ?? EngineOptions.cpuBatch) }
 
     func apply(to options: inout EngineOptions) {
         options.maxActive = maxStreams

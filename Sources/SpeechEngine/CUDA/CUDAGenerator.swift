@@ -86,7 +86,7 @@ final class CUDAGenerator: CodeGenerator {
         streams.removeAll { $0.finishReason != nil }
         guard let stream = stream as? CUDAStream, let loaded = try? host.restored() else { return true }
         func pages(_ stream: CUDAStream) -> Int {
-            (stream.positions + CUDAStages.positionsPerPage - 1) / CUDAStages.positionsPerPage
+            CUDAStages.pages(positions: stream.positions)
                 - (stream.place.map { loaded.stages.pageCount($0.slot) } ?? 0)
         }
         let promised = streams.reduce(0) { $0 + max(0, pages($1)) }
@@ -100,13 +100,7 @@ final class CUDAGenerator: CodeGenerator {
         let batch = batch.compactMap { $0 as? CUDAStream }
         do throws(DeviceLoss) {
             let loaded = try host.restored()
-            do throws(CUDAError) {
-                try loaded.stages.use()
-                return try step(batch, loaded, &times)
-            } catch {
-                if error.isSticky { host.giveUp(loaded, error) }
-                throw DeviceLoss(description: error.description)
-            }
+            return try host.run(on: loaded) { () throws(CUDAError) in try step(batch, loaded, &times) }
         } catch {
             // What was on the card before is lost as well, stepped now or not.
             for stream in batch { stream.lose(error.description) }
@@ -197,8 +191,9 @@ final class CUDAGenerator: CodeGenerator {
         try stages.setTalkerLogits(entry.slot, logits)
         var codes = try stages.frame([entry])[0]
         guard utterance.goesOn(with: codes[0], configuration) else { return codes }
+        var frame = try stages.predictorLogits(batch: 1)
         for group in 1..<codes.count {
-            let seen = try stages.predictorLogits(batch: 1)[group - 1]
+            let seen = frame[group - 1]
             var changed = seen
             let code = changed.withUnsafeMutableBufferPointer { logits -> Int32 in
                 utterance.logitTap?(utterance.frames, group, logits)
@@ -208,6 +203,7 @@ final class CUDAGenerator: CodeGenerator {
             if code == codes[group] { continue }
             let rest = Array(repeating: Int32(-1), count: codes.count - group - 1)
             codes = try stages.frame([entry], forced: codes[..<group] + [code] + rest)[0]
+            frame = try stages.predictorLogits(batch: 1)
         }
         return codes
     }

@@ -91,8 +91,20 @@ public final class CUDAHost: Sendable {
         }
     }
 
-    /// Gives stages up whose context is lost.
-    func giveUp(_ lost: Loaded, _ error: CUDAError) {
+    /// Does something on the card with the calling thread, and gives stages up whose context is lost by it.
+    func run<Value>(
+        on loaded: Loaded, _ body: () throws(CUDAError) -> Value
+    ) throws(DeviceLoss) -> Value {
+        do throws(CUDAError) {
+            try loaded.stages.use()
+            return try body()
+        } catch {
+            if error.isSticky { giveUp(loaded, error) }
+            throw DeviceLoss(description: error.description)
+        }
+    }
+
+    private func giveUp(_ lost: Loaded, _ error: CUDAError) {
         state.withLock { state in
             guard state.generation == lost.generation, state.stages != nil else { return }
             state.former = state.stages

@@ -120,21 +120,17 @@ final class CUDASampleDecoder: SampleDecoder {
         }
     }
 
-    /// Does something on the card as it is loaded, and gives it up if it has lost its context.
+    /// Does something with the decoder on the card as it is loaded.
     private func onCard<Value>(
         _ body: (CUDAHost.Loaded, CUDADecoder) throws(CUDAError) -> Value
     ) throws(DecodingFailure) -> Value {
         do throws(DeviceLoss) {
             let loaded = try host.loaded()
-            do throws(CUDAError) {
+            return try host.run(on: loaded) { () throws(CUDAError) in
                 guard let decoder = loaded.stages.decoder else {
                     throw .unsupportedModel("it was loaded without its decoder")
                 }
-                try decoder.use()
                 return try body(loaded, decoder)
-            } catch {
-                if error.isSticky { host.giveUp(loaded, error) }
-                throw DeviceLoss(description: error.description)
             }
         } catch {
             throw DecodingFailure(description: "the GPU could not decode this speech: \(error.description)")
