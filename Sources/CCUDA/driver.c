@@ -66,7 +66,21 @@ int mk_cuda_open(mk_cuda_driver *d, char *message, size_t size) {
         {"cuGetErrorName", (void **)&d->error_name},
         {"cuGetErrorString", (void **)&d->error_string},
     };
-    return fill(library, entries, sizeof entries / sizeof entries[0], message, size);
+    if (!fill(library, entries, sizeof entries / sizeof entries[0], message, size)) return 0;
+    // Since CUDA 11.4; without them kernels are launched one by one.
+    const struct entry graphs[] = {
+        {"cuStreamBeginCapture_v2", (void **)&d->capture_begin},
+        {"cuStreamEndCapture", (void **)&d->capture_end},
+        {"cuGraphInstantiateWithFlags", (void **)&d->graph_instantiate},
+        {"cuGraphLaunch", (void **)&d->graph_launch},
+        {"cuGraphDestroy", (void **)&d->graph_destroy},
+        {"cuGraphExecDestroy", (void **)&d->graph_exec_destroy},
+    };
+    const size_t count = sizeof graphs / sizeof graphs[0];
+    char missing[256];
+    if (!fill(library, graphs, count, missing, sizeof missing))
+        for (size_t i = 0; i < count; i++) *graphs[i].slot = NULL;
+    return 1;
 }
 
 /// Opens `name`, in `folder` if that is given.

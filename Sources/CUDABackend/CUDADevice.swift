@@ -10,11 +10,17 @@ final class CUDADevice: @unchecked Sendable {
     private let context: mk_cu_context?
     private let module: mk_cu_module?
     let stream: mk_cu_stream?
-    private var functions: [String: mk_cu_function] = [:]
+    private var functions: [String: Function] = [:]
     private let ordinal: Int32
     /// Whose context and kernels these are, if they are not its own.
     private let owner: CUDADevice?
     private let memory: MemoryCount
+
+    /// A kernel, and the shared memory that it may have.
+    private struct Function {
+        let handle: mk_cu_function
+        var shared = 48 << 10
+    }
 
     /// Bytes of device memory in use by all who share a context.
     private final class MemoryCount: Sendable {
@@ -156,12 +162,7 @@ final class CUDADevice: @unchecked Sendable {
         _ name: String, grid: (Int, Int), shared: Int = 0, cooperative: Bool = false, _ arguments: Arguments
     ) throws(CUDAError) {
         if grid.0 == 0 || grid.1 == 0 { return }
-        let function = try function(name)
-        if shared > 48 << 10 {
-            try driver.check(
-                driver.api.function_set(function, Int32(MK_CU_FUNC_MAX_DYNAMIC_SHARED), Int32(shared)),
-                "cuFuncSetAttribute")
-        }
+        let function = try function(name, shared: shared)
         var copy = arguments
         let result = withUnsafeMutablePointer(to: &copy) { pointer in
             var parameter: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(pointer)
@@ -178,12 +179,19 @@ final class CUDADevice: @unchecked Sendable {
         try driver.check(result, "cuLaunchKernel")
     }
 
-    private func function(_ name: String) throws(CUDAError) -> mk_cu_function {
-        if let known = functions[name] { return known }
-        var found: mk_cu_function?
-        try driver.check(driver.api.module_function(&found, module, name), "cuModuleGetFunction")
+    private func function(_ name: String, shared: Int) throws(CUDAError) -> mk_cu_function {
+        if let known = functions[name], known.shared >= shared { return known.handle }
+        var found = functions[name]?.handle
+        if found == nil { try driver.check(driver.api.module_function(&found, module, name), "cuModuleGetFunction") }
         guard let found else { throw .driver(call: "cuModuleGetFunction(\(name))", code: 500, name: "not found") }
-        functions[name] = found
+        var function = Function(handle: found)
+        if shared > function.shared {
+            try driver.check(
+                driver.api.function_set(found, Int32(MK_CU_FUNC_MAX_DYNAMIC_SHARED), Int32(shared)),
+                "cuFuncSetAttribute")
+            function.shared = shared
+        }
+        functions[name] = function
         return found
     }
 
@@ -271,6 +279,9 @@ final class DeviceBuffer: @unchecked Sendable {
 /// Device memory that grows when a call needs more; its contents are then zeros.
 struct DeviceScratch {
     private var buffer: DeviceBuffer?
+
+    /// Where it is at present; 0 if nobody has needed it.
+    var address: UInt64 { buffer?.address ?? 0 }
 
     /// An address of at least `bytes`.
     mutating func reserve(_ device: CUDADevice, _ bytes: Int) throws(CUDAError) -> UInt64 {

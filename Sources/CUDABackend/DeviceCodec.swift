@@ -81,6 +81,12 @@ final class DeviceCodec {
     private let histories: [Histories]
     private var arena = DeviceScratch()
     private let half = Int(MK_F16)
+    private var prepared: [Shape: Prepared] = [:]
+    private var passes = 0
+    /// Whether passes are recorded as graphs.
+    private(set) var usesGraphs: Bool
+    /// Shapes of passes that are kept prepared, and recorded.
+    var preparedShapes = 64
 
     /// Frames of all packets in one pass: bounds the work memory to about 0.5 GB.
     static let framesPerPass = 128
@@ -97,6 +103,7 @@ final class DeviceCodec {
         configuration = c
         samplesPerFrame = codec.samplesPerFrame
         self.precision = precision
+        usesGraphs = LaunchGraph.isAvailable(on: device)
         let isExact = precision == .exact
         let loader = WeightLoader(device: device, file: file, half: Int(MK_F16), keepsLow: isExact)
         func history(_ kept: Int, _ channels: Int, split: Bool, float: Bool = false) throws -> Histories {
@@ -267,25 +274,137 @@ final class DeviceCodec {
     func begin(
         slots: [Int], positions: [Int], codes: [Int32], frames: Int, observe: Observer? = nil
     ) throws(CUDAError) -> Pass {
-        // Once without launches, to learn how much memory it takes.
-        var trial = Pass(sessions: slots.count, frames: frames, plan: Plan(base: 0, runs: false), observe: nil)
-        try transform(&trial, slots, positions, codes, frames)
-        _ = try convolve(&trial)
-        let plan = Plan(base: try arena.reserve(device, trial.plan.used), runs: true)
-        var pass = Pass(sessions: slots.count, frames: frames, plan: plan, observe: observe)
-        try transform(&pass, slots, positions, codes, frames)
+        let shape = Shape(sessions: slots.count, frames: frames, isObserved: observe != nil)
+        let known = try prepare(shape)
+        try device.copyIn(known.base, inputs(slots, positions, codes, frames, known.rolls))
+        let graphs = observe == nil ? try graphs(of: known) : nil
+        var pass = Pass(shape, plan: Plan(base: known.base, runs: true), graphs: graphs, observe: observe)
+        if let graphs { try graphs.first.launch() } else { try transform(&pass) }
         return pass
     }
 
     /// The second half: upsampling and convolutions.
     /// - Returns: device address of samples [sessions][frames · samplesPerFrame].
     func finish(_ pass: Pass) throws(CUDAError) -> UInt64 {
+        if let graphs = pass.graphs {
+            try graphs.second.launch()
+            return graphs.samples
+        }
         var pass = pass
         return try convolve(&pass)
     }
 
+    /// What launches of a pass depend on, apart from what is copied in before them.
+    fileprivate struct Shape: Hashable {
+        let sessions, frames: Int
+        let isObserved: Bool
+    }
+
+    /// What passes of one shape have in common.
+    private final class Prepared {
+        let shape: Shape
+        /// Where their work memory begins.
+        let base: UInt64
+        let rolls: [mk_roll_entry]
+        var graphs: Graphs?
+        var passes = 0
+        /// The number of its last pass.
+        var last = 0
+
+        init(_ shape: Shape, base: UInt64, rolls: [mk_roll_entry]) {
+            self.shape = shape
+            self.base = base
+            self.rolls = rolls
+        }
+    }
+
+    /// Both halves of a pass, recorded.
+    fileprivate final class Graphs {
+        let first, second: LaunchGraph
+        let samples: UInt64
+        /// Where the transformer's work memory was.
+        let work: UInt64
+
+        init(first: LaunchGraph, second: LaunchGraph, samples: UInt64, work: UInt64) {
+            self.first = first
+            self.second = second
+            self.samples = samples
+            self.work = work
+        }
+    }
+
+    /// Lays out the work memory of a pass, or finds it laid out.
+    private func prepare(_ shape: Shape) throws(CUDAError) -> Prepared {
+        passes += 1
+        if let known = prepared[shape], known.base == arena.address {
+            known.passes += 1
+            known.last = passes
+            return known
+        }
+        // Once without launches, to learn how much memory it takes.
+        var trial = Pass(shape, plan: Plan(base: 0, runs: false), graphs: nil, observe: nil)
+        try transform(&trial)
+        _ = try convolve(&trial)
+        let base = try arena.reserve(device, trial.plan.used)
+        for entry in trial.rolls.indices { trial.rolls[entry].fresh += base }
+        // Graphs that go may still be under way.
+        let stale = prepared.values.filter { $0.base != base }
+        if prepared.count - stale.count >= preparedShapes || stale.contains(where: { $0.graphs != nil }) {
+            try device.wait()
+        }
+        for entry in stale { prepared[entry.shape] = nil }
+        while prepared.count >= preparedShapes, let oldest = prepared.values.min(by: { $0.last < $1.last }) {
+            prepared[oldest.shape] = nil
+        }
+        let new = Prepared(shape, base: base, rolls: trial.rolls)
+        new.last = passes
+        prepared[shape] = new
+        return new
+    }
+
+    /// A shape's graphs: from its second pass on, so that passes of rare shapes cost no recording, and so that the first has
+    /// taken all memory and found all kernels.
+    private func graphs(of known: Prepared) throws(CUDAError) -> Graphs? {
+        if let graphs = known.graphs, graphs.work == stack.workAddress { return graphs }
+        guard usesGraphs, known.passes > 0 else { return nil }
+        if known.graphs != nil {
+            try device.wait()
+            known.graphs = nil
+        }
+        do throws(CUDAError) {
+            var pass = Pass(known.shape, plan: Plan(base: known.base, runs: true), graphs: nil, observe: nil)
+            let first = try LaunchGraph(device) { () throws(CUDAError) in try transform(&pass) }
+            var samples: UInt64 = 0
+            let second = try LaunchGraph(device) { () throws(CUDAError) in samples = try convolve(&pass) }
+            known.graphs = Graphs(first: first, second: second, samples: samples, work: stack.workAddress)
+        } catch {
+            if error.isSticky { throw error }
+            // Kernel by kernel it gives the same samples.
+            usesGraphs = false
+        }
+        return known.graphs
+    }
+
+    /// What a pass is told, in the order in which it lies at the beginning of its work memory.
+    private func inputs(
+        _ slots: [Int], _ positions: [Int], _ codes: [Int32], _ frames: Int, _ rolls: [mk_roll_entry]
+    ) -> [UInt8] {
+        var bytes: [UInt8] = []
+        func put<Element>(_ values: [Element]) {
+            values.withUnsafeBytes { bytes += $0 }
+            bytes += Array(repeating: 0, count: -bytes.count & (Plan.alignment - 1))
+        }
+        put(slots.map { Int32($0) })
+        put(slots.flatMap { Array(repeating: Int32($0), count: frames) })
+        put(positions.flatMap { start in (0..<frames).map { Int32(start + $0) } })
+        put(codes)
+        put(rolls)
+        return bytes
+    }
+
     /// Work memory of a pass, handed out in order.
     fileprivate struct Plan {
+        static let alignment = 256
         let base: UInt64
         let runs: Bool
         var used = 0
@@ -296,7 +415,7 @@ final class DeviceCodec {
         }
 
         mutating func take(_ bytes: Int) -> UInt64 {
-            defer { used += (bytes + 255) & ~255 }
+            defer { used += (bytes + Self.alignment - 1) & -Self.alignment }
             return base + UInt64(used)
         }
 
@@ -312,23 +431,29 @@ final class DeviceCodec {
         /// Columns of one session and of all at the present stage.
         fileprivate var columns: Int, rows: Int
         fileprivate var slotList: UInt64 = 0
+        fileprivate var rollList: UInt64 = 0
         /// Between the halves, [latentSize, 1].
         fileprivate var latent = HalfRows(high: 0, low: 0, ld: 0)
         /// What convolutions remember, to be moved on at the end.
         fileprivate var rolls: [mk_roll_entry] = []
+        private let isObserved: Bool
+        /// Set if it goes through them.
+        fileprivate let graphs: Graphs?
         fileprivate let observe: Observer?
 
-        fileprivate init(sessions: Int, frames: Int, plan: Plan, observe: Observer?) {
-            self.sessions = sessions
+        fileprivate init(_ shape: Shape, plan: Plan, graphs: Graphs?, observe: Observer?) {
+            sessions = shape.sessions
+            columns = shape.frames
+            rows = shape.sessions * shape.frames
+            isObserved = shape.isObserved
             self.plan = plan
+            self.graphs = graphs
             self.observe = observe
-            columns = frames
-            rows = sessions * frames
         }
 
         /// Room for float copies of a stage's output, if anybody looks.
         fileprivate mutating func spare(_ ld: Int) -> UInt64 {
-            observe != nil || !plan.runs ? plan.take(rows * ld * 4) : 0
+            isObserved ? plan.take(rows * ld * 4) : 0
         }
     }
 
@@ -364,9 +489,7 @@ final class DeviceCodec {
     }
 
     // The first half, in reading order.
-    private func transform(
-        _ pass: inout Pass, _ slots: [Int], _ positions: [Int], _ codes: [Int32], _ frames: Int
-    ) throws(CUDAError) {
+    private func transform(_ pass: inout Pass) throws(CUDAError) {
         let c = configuration
         let isExact = precision == .exact
         let runs = pass.plan.runs
@@ -374,14 +497,9 @@ final class DeviceCodec {
         pass.slotList = pass.plan.take(pass.sessions * 4)
         let rowSlots = pass.plan.take(rows * 4)
         let rowPositions = pass.plan.take(rows * 4)
-        let codeList = pass.plan.take(codes.count * 4)
-        if runs {
-            try device.copyIn(pass.slotList, slots.map { Int32($0) })
-            try device.copyIn(rowSlots, slots.flatMap { Array(repeating: Int32($0), count: frames) })
-            try device.copyIn(
-                rowPositions, positions.flatMap { start in (0..<frames).map { Int32(start + $0) } })
-            try device.copyIn(codeList, codes)
-        }
+        let codeList = pass.plan.take(rows * c.codebooks * 4)
+        // Each history may have a lower part.
+        pass.rollList = pass.plan.take(2 * histories.count * MemoryLayout<mk_roll_entry>.stride)
 
         // Codebooks, [codebookDimension, 1].
         let entries = pass.plan.halves(rows, padded(c.codebookDimension), split: true)
@@ -410,13 +528,8 @@ final class DeviceCodec {
         let normed = pass.plan.halves(rows, stack.ld, split: true)
         let rowScale = pass.plan.take(rows * 4)
         if runs {
-            let window = c.transformer.window ?? 0
-            let pages =
-                positions.map { start in
-                    let last = start + frames - 1
-                    return (start...last).map { ($0 / Int(MK_PAGE)) - max(0, $0 - window + 1) / Int(MK_PAGE) + 1 }.max()
-                        ?? 1
-                }.max() ?? 1
+            // As many as a row can see, wherever it is.
+            let pages = ((c.transformer.window ?? 0) + Int(MK_PAGE) - 2) / Int(MK_PAGE) + 1
             try stack.forward(
                 hidden, RowPlaces(slots: rowSlots, positions: rowPositions, rows: rows, pages: pages),
                 cache: stack.cache(pages: pageTable.address, stride: ring, ring: ring))
@@ -520,11 +633,10 @@ final class DeviceCodec {
             Epilogue(raw: pcm, rawStride: 1, stored: 1, clamps: true))
         try note(pass, "pcm", pcm, 1, ld: 1)
 
-        let rollList = pass.plan.take(pass.rolls.count * MemoryLayout<mk_roll_entry>.stride)
         if runs {
-            try device.copyIn(rollList, pass.rolls)
             let a = mk_roll_arguments(
-                entries: rollList, slots: pass.slotList, count: Int32(pass.rolls.count), sessions: Int32(pass.sessions))
+                entries: pass.rollList, slots: pass.slotList, count: Int32(pass.rolls.count),
+                sessions: Int32(pass.sessions))
             try device.launch("roll_histories", grid: (pass.rolls.count, pass.sessions), a)
         }
         return pcm

@@ -44,6 +44,9 @@ final class DeviceStack {
     let frequencies: DeviceBuffer
     private var work = DeviceScratch()
 
+    /// Where its work memory is at present; it moves when a call needs more.
+    var workAddress: UInt64 { work.address }
+
     var ld: Int { padded(shape.hidden) }
     var queryWidth: Int { shape.heads * shape.headDimension }
     var keyWidth: Int { shape.keyValueHeads * shape.headDimension }

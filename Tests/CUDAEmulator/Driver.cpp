@@ -27,6 +27,8 @@ enum {
     INVALID_HANDLE = 400,
     NOT_FOUND = 500,
     COOPERATIVE_TOO_LARGE = 720,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901,
 };
 
 const size_t shared_limit = 227 << 10;
@@ -45,6 +47,12 @@ struct Allocation {
 
 struct Stream;
 
+/// What a stream was told while it was recorded: each is issued anew, to any stream, when the graph is launched.
+struct Graph {
+    std::vector<std::function<mk_cu_result(mk_cu_stream)>> nodes;
+    bool valid = true;
+};
+
 struct Event {
     /// Where it was recorded, and whether that has been reached.
     Stream *stream = nullptr;
@@ -56,6 +64,7 @@ struct Event {
 struct Stream {
     int card;
     std::deque<std::function<void()>> pending;
+    std::unique_ptr<Graph> recording;
 };
 
 struct Function {
@@ -69,7 +78,7 @@ struct Card {
     /// Held by every call: threads that share a card take turns.
     std::recursive_mutex turn;
     size_t used = 0;
-    long launches = 0;
+    long launches = 0, graph_launches = 0;
     int launches_until_failure = -1;
     int failure = 0;
     /// Allocations that end before a multiple of 256 bytes.
@@ -147,6 +156,23 @@ mk_cu_result issue(mk_cu_stream handle, std::function<void()> work) {
     if (int error = state(card)) return error;
     stream->pending.push_back(std::move(work));
     return 0;
+}
+
+/// Issues work, or records it.
+mk_cu_result issue_or_record(mk_cu_stream handle, std::function<mk_cu_result(mk_cu_stream)> work) {
+    Stream *stream = (Stream *)handle;
+    if (!stream) return INVALID_HANDLE;
+    if (!stream->recording) return work(handle);
+    stream->recording->nodes.push_back(std::move(work));
+    return 0;
+}
+
+/// Whether a stream is recorded, which makes a graph of what cannot be recorded invalid.
+bool spoils_recording(mk_cu_stream handle) {
+    Stream *stream = (Stream *)handle;
+    if (!stream || !stream->recording) return false;
+    stream->recording->valid = false;
+    return true;
 }
 
 // MARK: Driver, device, context
@@ -308,26 +334,33 @@ bool holds(uint64_t address, size_t bytes) {
     return offset <= a.bytes && bytes <= a.bytes - offset;
 }
 
-// Of memory that can be swapped out, the driver takes a copy before the call returns.
+// Of memory that can be swapped out, the driver takes a copy before the call returns. A graph would keep the address of
+// memory on the host, which nothing here promises to keep: so that is not recorded.
 mk_cu_result copy_in_async(uint64_t to, const void *from, size_t bytes, mk_cu_stream stream) {
+    if (spoils_recording(stream)) return CAPTURE_UNSUPPORTED;
     if (!holds(to, bytes)) return INVALID_VALUE;
     auto data = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
     return issue(stream, [=] { memcpy((void *)(uintptr_t)to, data->data(), bytes); });
 }
 
 mk_cu_result copy_out_async(void *to, uint64_t from, size_t bytes, mk_cu_stream stream) {
+    if (spoils_recording(stream)) return CAPTURE_UNSUPPORTED;
     if (!holds(from, bytes)) return INVALID_VALUE;
     return issue(stream, [=] { memcpy(to, (const void *)(uintptr_t)from, bytes); });
 }
 
 mk_cu_result copy_device_async(uint64_t to, uint64_t from, size_t bytes, mk_cu_stream stream) {
     if (!holds(to, bytes) || !holds(from, bytes)) return INVALID_VALUE;
-    return issue(stream, [=] { memmove((void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes); });
+    return issue_or_record(stream, [=](mk_cu_stream target) {
+        return issue(target, [=] { memmove((void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes); });
+    });
 }
 
 mk_cu_result fill_async(uint64_t address, unsigned char value, size_t bytes, mk_cu_stream stream) {
     if (!holds(address, bytes)) return INVALID_VALUE;
-    return issue(stream, [=] { memset((void *)(uintptr_t)address, value, bytes); });
+    return issue_or_record(stream, [=](mk_cu_stream target) {
+        return issue(target, [=] { memset((void *)(uintptr_t)address, value, bytes); });
+    });
 }
 
 // These do not wait for streams of their own, as the back end's are.
@@ -387,6 +420,31 @@ mk_cu_result function_set(mk_cu_function handle, int attribute, int value) {
     return 0;
 }
 
+/// Issues a launch; a graph's are issued, counted and disordered each time anew.
+mk_cu_result issue_launch(
+    Card &card, Launch launch, std::shared_ptr<std::vector<uint64_t>> arguments, mk_cu_stream stream) {
+    card.launches++;
+    const bool fails = card.launches_until_failure >= 0 && card.launches_until_failure-- == 0;
+    launch.seed = card.properties.seed ? card.properties.seed * 1000003u + (unsigned)card.launches : 0;
+    return issue(stream, [=, &card] {
+        if (fails) {
+            card.error = card.failure;
+            card.message = std::string(launch.name) + " fails, as the test wants";
+            return;
+        }
+        Launch now = launch;
+        now.arguments = arguments->data();
+        int code = 0;
+        const std::string failure = emulator::run(now, code);
+        if (!failure.empty()) {
+            card.error = code;
+            card.message = std::string(launch.name) + " " + failure;
+        } else {
+            check_canaries(card, launch.name);
+        }
+    });
+}
+
 mk_cu_result launch_any(
     mk_cu_function handle, emulator::index3 grid, emulator::index3 block, unsigned shared_bytes, mk_cu_stream stream,
     void **parameters, bool cooperative) {
@@ -402,36 +460,18 @@ mk_cu_result launch_any(
         return INVALID_VALUE;
     if (cooperative && (size_t)grid.x * grid.y * grid.z > (size_t)card->properties.multiprocessors)
         return COOPERATIVE_TOO_LARGE;
-    card->launches++;
-    const bool fails = card->launches_until_failure >= 0 && card->launches_until_failure-- == 0;
     const Kernel *kernel = function->kernel;
     auto arguments = std::make_shared<std::vector<uint64_t>>((kernel->argument_bytes + 7) / 8);
     memcpy(arguments->data(), parameters[0], kernel->argument_bytes);
-    const unsigned seed = card->properties.seed ? card->properties.seed * 1000003u + (unsigned)card->launches : 0;
-    return issue(stream, [=] {
-        if (fails) {
-            card->error = card->failure;
-            card->message = std::string(kernel->name) + " fails, as the test wants";
-            return;
-        }
-        Launch launch = {};
-        launch.name = kernel->name;
-        launch.kernel = kernel->call;
-        launch.arguments = arguments->data();
-        launch.grid = grid;
-        launch.threads = threads;
-        launch.shared_bytes = shared_bytes;
-        launch.cooperative = cooperative;
-        launch.seed = seed;
-        int code = 0;
-        const std::string failure = emulator::run(launch, code);
-        if (!failure.empty()) {
-            card->error = code;
-            card->message = std::string(kernel->name) + " " + failure;
-        } else {
-            check_canaries(*card, kernel->name);
-        }
-    });
+    Launch launch = {};
+    launch.name = kernel->name;
+    launch.kernel = kernel->call;
+    launch.grid = grid;
+    launch.threads = threads;
+    launch.shared_bytes = shared_bytes;
+    launch.cooperative = cooperative;
+    return issue_or_record(
+        stream, [=](mk_cu_stream target) { return issue_launch(*card, launch, arguments, target); });
 }
 
 mk_cu_result launch(
@@ -454,7 +494,7 @@ mk_cu_result stream_create(mk_cu_stream *stream, unsigned) {
     Card *card = current();
     const Turn turn = turn_of(card);
     if (int error = state(card)) return error;
-    card->streams.emplace_back(new Stream{current_card, {}});
+    card->streams.emplace_back(new Stream{current_card, {}, nullptr});
     *stream = card->streams.back().get();
     return 0;
 }
@@ -469,8 +509,57 @@ mk_cu_result stream_destroy(mk_cu_stream stream) {
 mk_cu_result stream_wait(mk_cu_stream handle) {
     Stream *stream = (Stream *)handle;
     if (!stream) return INVALID_HANDLE;
+    if (spoils_recording(handle)) return CAPTURE_UNSUPPORTED;
     drain(*stream);
     return state(card_of(stream->card));
+}
+
+// MARK: Graphs
+
+mk_cu_result capture_begin(mk_cu_stream handle, int) {
+    Stream *stream = (Stream *)handle;
+    if (!stream) return INVALID_HANDLE;
+    Card *card = card_of(stream->card);
+    const Turn turn = turn_of(card);
+    if (int error = state(card)) return error;
+    if (stream->recording) return CAPTURE_UNSUPPORTED;
+    stream->recording.reset(new Graph());
+    return 0;
+}
+
+mk_cu_result capture_end(mk_cu_stream handle, mk_cu_graph *graph) {
+    Stream *stream = (Stream *)handle;
+    *graph = nullptr;
+    if (!stream || !stream->recording) return INVALID_VALUE;
+    std::unique_ptr<Graph> recorded = std::move(stream->recording);
+    if (!recorded->valid) return CAPTURE_INVALIDATED;
+    *graph = recorded.release();
+    return 0;
+}
+
+mk_cu_result graph_instantiate(mk_cu_graph_exec *executable, mk_cu_graph graph, unsigned long long) {
+    if (!graph) return INVALID_HANDLE;
+    if (int error = state(current())) return error;
+    *executable = new Graph(*(Graph *)graph);
+    return 0;
+}
+
+mk_cu_result graph_launch(mk_cu_graph_exec executable, mk_cu_stream handle) {
+    Stream *stream = (Stream *)handle;
+    if (!executable || !stream) return INVALID_HANDLE;
+    if (spoils_recording(handle)) return CAPTURE_UNSUPPORTED;
+    Card *card = card_of(stream->card);
+    const Turn turn = turn_of(card);
+    if (int error = state(card)) return error;
+    card->graph_launches++;
+    for (const auto &node : ((Graph *)executable)->nodes)
+        if (int error = node(handle)) return error;
+    return 0;
+}
+
+mk_cu_result graph_destroy(mk_cu_graph graph) {
+    delete (Graph *)graph;
+    return 0;
 }
 
 mk_cu_result event_create(mk_cu_event *event, unsigned) {
@@ -490,6 +579,7 @@ mk_cu_result event_destroy(mk_cu_event handle) {
 mk_cu_result event_record(mk_cu_event handle, mk_cu_stream stream) {
     Event *event = (Event *)handle;
     if (!event) return INVALID_HANDLE;
+    if (spoils_recording(stream)) return CAPTURE_UNSUPPORTED;
     event->stream = (Stream *)stream;
     const long number = ++event->recorded;
     return issue(stream, [=] {
@@ -528,6 +618,8 @@ mk_cu_result error_name(mk_cu_result error, const char **name) {
         {702, "CUDA_ERROR_LAUNCH_TIMEOUT"},
         {719, "CUDA_ERROR_LAUNCH_FAILED"},
         {COOPERATIVE_TOO_LARGE, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE"},
+        {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+        {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
     };
     auto found = names.find(error);
     static thread_local std::string text;
@@ -593,6 +685,12 @@ void mk_emulator_driver(mk_cuda_driver *d) {
     d->event_record = event_record;
     d->event_wait = event_wait;
     d->event_elapsed = event_elapsed;
+    d->capture_begin = capture_begin;
+    d->capture_end = capture_end;
+    d->graph_instantiate = graph_instantiate;
+    d->graph_launch = graph_launch;
+    d->graph_destroy = graph_destroy;
+    d->graph_exec_destroy = graph_destroy;
     d->error_name = error_name;
     d->error_string = error_string;
 }
@@ -622,6 +720,12 @@ long mk_emulator_launches(int card) {
     Card *c = card_of(card);
     const Turn turn = turn_of(c);
     return c ? c->launches : 0;
+}
+
+long mk_emulator_graph_launches(int card) {
+    Card *c = card_of(card);
+    const Turn turn = turn_of(c);
+    return c ? c->graph_launches : 0;
 }
 
 const char *const *mk_emulator_kernels(void) {

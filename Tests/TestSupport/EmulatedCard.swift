@@ -5,12 +5,19 @@ import CUDAEmulator
 /// An NVIDIA card of the emulator: the CUDA back end without a GPU, on the calling thread.
 public struct EmulatedCard: Sendable {
     /// The driver of all emulated cards.
-    public static let driver: CUDADriver = {
+    public static let driver = makeDriver { _ in }
+
+    /// One that cannot record launches, as drivers older than CUDA 11.4.
+    public static let driverWithoutGraphs = makeDriver { $0.capture_begin = nil }
+
+    /// A driver with some of its functions changed.
+    public static func makeDriver(_ change: (inout mk_cuda_driver) -> Void) -> CUDADriver {
         var table = mk_cuda_driver()
         mk_emulator_driver(&table)
+        change(&table)
         guard let driver = try? CUDADriver(table, bringsKernels: true) else { fatalError("the emulator has no driver") }
         return driver
-    }()
+    }
 
     /// Names of the kernels that the emulator has.
     public static var kernels: [String] {
@@ -44,6 +51,9 @@ public struct EmulatedCard: Sendable {
         mk_emulator_fail_launch(Int32(index), Int32(launches), Int32(code))
     }
 
-    /// Launches so far.
+    /// Launches so far, those of graphs among them.
     public var launches: Int { mk_emulator_launches(Int32(index)) }
+
+    /// Graphs launched so far.
+    public var graphLaunches: Int { mk_emulator_graph_launches(Int32(index)) }
 }

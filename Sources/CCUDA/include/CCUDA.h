@@ -19,6 +19,8 @@ typedef void *mk_cu_module;
 typedef void *mk_cu_function;
 typedef void *mk_cu_stream;
 typedef void *mk_cu_event;
+typedef void *mk_cu_graph;
+typedef void *mk_cu_graph_exec;
 typedef void *mk_nvrtc_program;
 
 // CUdevice_attribute
@@ -40,6 +42,9 @@ enum {
     MK_CU_FUNC_REGISTERS = 4,
     MK_CU_FUNC_MAX_DYNAMIC_SHARED = 8,
 };
+
+// CUstreamCaptureMode
+enum { MK_CU_CAPTURE_RELAXED = 2 };
 
 // CUresult values that Martlet tells apart.
 enum {
@@ -88,6 +93,13 @@ typedef struct {
     mk_cu_result (*event_record)(mk_cu_event event, mk_cu_stream stream);
     mk_cu_result (*event_wait)(mk_cu_event event);
     mk_cu_result (*event_elapsed)(float *milliseconds, mk_cu_event start, mk_cu_event end);
+    // Graphs: all of them null if the driver lacks one.
+    mk_cu_result (*capture_begin)(mk_cu_stream stream, int mode);
+    mk_cu_result (*capture_end)(mk_cu_stream stream, mk_cu_graph *graph);
+    mk_cu_result (*graph_instantiate)(mk_cu_graph_exec *executable, mk_cu_graph graph, unsigned long long flags);
+    mk_cu_result (*graph_launch)(mk_cu_graph_exec executable, mk_cu_stream stream);
+    mk_cu_result (*graph_destroy)(mk_cu_graph graph);
+    mk_cu_result (*graph_exec_destroy)(mk_cu_graph_exec executable);
     mk_cu_result (*error_name)(mk_cu_result error, const char **name);
     mk_cu_result (*error_string)(mk_cu_result error, const char **text);
 } mk_cuda_driver;

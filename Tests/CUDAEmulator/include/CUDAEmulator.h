@@ -36,8 +36,11 @@ void mk_emulator_set_memory(int card, size_t bytes);
 /// Lets the launch after the next `launches` fail with a CUresult.
 void mk_emulator_fail_launch(int card, int launches, mk_cu_result code);
 
-/// Launches so far.
+/// Launches so far, those of graphs among them.
 long mk_emulator_launches(int card);
+
+/// Graphs launched so far.
+long mk_emulator_graph_launches(int card);
 
 /// Names of the kernels, up to a null.
 const char *const *mk_emulator_kernels(void);

@@ -1,0 +1,88 @@
+import CCUDA
+import TestSupport
+import Testing
+
+@testable import CUDABackend
+
+/// Packets of the codec decoder through recorded launches, on the emulator: the samples of launches one by one.
+@Suite struct CodecGraphTests {
+    static func load(_ card: EmulatedCard, _ driver: CUDADriver = EmulatedCard.driver) throws -> CUDADecoder {
+        try #require(
+            try CUDAStages(directory: Fixture.customVoice.directory, device: card.index, slots: 4, driver: driver)
+                .decoder)
+    }
+
+    /// Three utterances in packets of 1, 2 and 5 frames, together and alone; each slot is used again.
+    /// - Parameter waits: whether a call's first half is waited for.
+    static func speak(_ decoder: CUDADecoder, waits: Bool = false) throws -> [[Float]] {
+        var samples: [[Float]] = []
+        for round in 0..<2 {
+            let slots = try (0..<3).map { _ in try #require(try decoder.openSlot()) }
+            defer { for slot in slots { decoder.closeSlot(slot) } }
+            var spoken = slots.map { _ in [Float]() }
+            for (call, (members, frames)) in [
+                ([0], 1), ([0], 1), ([0, 1], 1), ([2, 1], 1), ([1, 0], 1), ([0], 5), ([0], 1), ([0, 1, 2], 2), ([2], 1),
+            ].enumerated() {
+                let packets = members.map { member in
+                    (
+                        slot: slots[member],
+                        codes: (0..<(frames * 16)).map { Int32(($0 * 37 + 11 * member + 5 * call + round) % 128) }
+                    )
+                }
+                let decoded = try decoder.finish(decoder.begin(packets, waits: waits))
+                for (member, part) in zip(members, decoded) { spoken[member] += part }
+            }
+            samples += spoken
+        }
+        return samples
+    }
+
+    @Test(arguments: [0, 77] as [UInt32])
+    func sameSamplesAsLaunchByLaunch(seed: UInt32) throws {
+        let plainCard = EmulatedCard()
+        let plain = try Self.speak(try Self.load(plainCard, EmulatedCard.driverWithoutGraphs))
+        #expect(plainCard.graphLaunches == 0)
+        #expect(plain.allSatisfy { $0.contains { $0 != 0 } && $0.allSatisfy(\.isFinite) })
+        let card = EmulatedCard(multiprocessors: 2, seed: seed)
+        let decoder = try Self.load(card)
+        #expect(try Self.speak(decoder, waits: seed != 0) == plain)
+        // Two a packet; more work memory for longer packets makes earlier ones worthless.
+        #expect(card.graphLaunches > 12 && card.graphLaunches % 2 == 0)
+        let before = card.graphLaunches
+        #expect(try Self.speak(decoder) == plain)
+        #expect(card.graphLaunches == before + 2 * 18, "all are recorded by now")
+        #expect(decoder.codec.usesGraphs)
+    }
+
+    /// More shapes than are kept.
+    @Test func shapesComeAndGo() throws {
+        let plain = try Self.speak(try Self.load(EmulatedCard(), EmulatedCard.driverWithoutGraphs))
+        let card = EmulatedCard()
+        let decoder = try Self.load(card)
+        decoder.codec.preparedShapes = 1
+        #expect(try Self.speak(decoder) == plain)
+        #expect(card.graphLaunches > 0)
+    }
+
+    /// Where recording fails, launches go on one by one.
+    @Test func aDriverThatCannotMakeGraphsStillDecodes() throws {
+        let plain = try Self.speak(try Self.load(EmulatedCard(), EmulatedCard.driverWithoutGraphs))
+        let card = EmulatedCard()
+        let driver = EmulatedCard.makeDriver { $0.graph_instantiate = { _, _, _ in mk_cu_result(MK_CU_OUT_OF_MEMORY) } }
+        let decoder = try Self.load(card, driver)
+        #expect(try Self.speak(decoder) == plain)
+        #expect(card.graphLaunches == 0 && !decoder.codec.usesGraphs)
+    }
+
+    @Test func whatCannotBeRecordedIsSaid() throws {
+        let device = try CUDADevice(index: EmulatedCard().index, driver: EmulatedCard.driver)
+        let buffer = try DeviceBuffer(device, bytes: 1024, "test")
+        let error = #expect(throws: CUDAError.self) {
+            try LaunchGraph(device) { () throws(CUDAError) in try device.copyIn(buffer.address, [1, 2, 3] as [Int32]) }
+        }
+        #expect(error?.description.contains("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED") == true)
+        // The stream is as it was.
+        try device.copyIn(buffer.address, [4, 5, 6] as [Int32])
+        #expect(try device.integers(buffer.address, 3) == [4, 5, 6])
+    }
+}
