@@ -4,8 +4,8 @@
 #   train_all.sh WORK CORPUS DEBS [PACKAGES]
 #
 # WORK: folder for what is made (15 GB). CORPUS: train.txt (or train.txt.gz), heldout.txt, vocab.json, merges.txt. DEBS:
-# the Debian packages of the teachers. PACKAGES: pystoi and pesq as pip takes them; without them the codec is trained
-# unheard. CODEC_SECONDS, TALKER_SECONDS, POLISH_SECONDS: of training, start included. DEADLINE: seconds from the start
+# the Debian packages of the teachers. PACKAGES: pystoi, pesq and what pesq's build asks for, as pip takes them; without
+# them the codec is trained unheard. CODEC_SECONDS, TALKER_SECONDS, POLISH_SECONDS: of training, start included. DEADLINE: seconds from the start
 # at which all must be over; the last step takes what is left. HOURS: of speech a voice. A file that is in WORK already
 # is used as it is: codec.pt, codes.npz, talker.pt. WORK/progress.log says which step runs.
 set -u
@@ -31,8 +31,9 @@ speech --text "$work/train.txt" --out "$work/speech" --hours "$hours" > "$work/s
 making=$!
 if [ -n "$packages" ]; then
     # a package that does not install costs figures, not the training
-    for f in "$packages"/*; do
-        python3 -m pip install -q --no-index --no-deps --no-build-isolation --target "$work/packages" "$f"
+    for f in "$packages"/pystoi* "$packages"/pesq*; do
+        PIP_NO_INDEX=1 PIP_FIND_LINKS=$packages \
+            python3 -m pip install -q --no-deps --no-build-isolation --target "$work/packages" "$f"
     done > "$work/packages.log" 2>&1 &
 fi
 [ -e "$work/held/merlin-00000.npz" ] \

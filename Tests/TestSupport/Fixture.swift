@@ -8,8 +8,15 @@ public struct Fixture: Sendable {
 
     /// The fixture of that folder name.
     public init(_ name: String) {
-        directory = #filePath.split(separator: "/").dropLast(2).reduce("") { $0 + "/" + $1 } + "/Fixtures/" + name
+        directory = Self.tests + "/Fixtures/" + name
     }
+
+    private static let tests = #filePath.split(separator: "/").dropLast(2).reduce("") { $0 + "/" + $1 }
+
+    /// The folder of the voice that ships, the one checkpoint here that was trained.
+    public static let shippedVoice = tests + "/../Voices/aviary"
+    /// What the reference makes of it: `scripts/reference/voice_goldens.py`.
+    public static let shippedVoiceGoldens = tests + "/Fixtures/aviary.json"
 
     /// All kinds: CustomVoice and Base with `small_to_mtp_projection`, VoiceDesign without.
     public static let customVoice = Fixture("tiny-custom-voice")
