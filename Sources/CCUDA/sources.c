@@ -15,6 +15,9 @@ static const char arithmetic[] = {
 static const char linear[] = {
 #embed "kernels/linear.cu"
     , 0};
+static const char tiles[] = {
+#embed "kernels/tiles.cu"
+    , 0};
 static const char attention[] = {
 #embed "kernels/attention.cu"
     , 0};
@@ -39,6 +42,7 @@ static const mk_kernel_source sources[] = {
     {"primitives.cu", primitives, sizeof primitives - 1},
     {"arithmetic.cu", arithmetic, sizeof arithmetic - 1},
     {"linear.cu", linear, sizeof linear - 1},
+    {"tiles.cu", tiles, sizeof tiles - 1},
     {"attention.cu", attention, sizeof attention - 1},
     {"sampler.cu", sampler, sizeof sampler - 1},
     {"embedding.cu", embedding, sizeof embedding - 1},

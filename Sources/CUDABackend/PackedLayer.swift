@@ -265,9 +265,10 @@ extension CUDADevice {
     /// - Parameters:
     ///   - columns: rows of one session, for convolutions with history.
     ///   - slots: int [sessions] on the device, for convolutions with history.
+    ///   - form: which kernel; nil for the fastest.
     func run(
         _ layer: PackedLayer, half: Int, _ input: HalfRows, rows: Int, columns: Int? = nil, history: History? = nil,
-        slots: UInt64 = 0, tiles: Int? = nil, _ epilogue: Epilogue
+        slots: UInt64 = 0, tiles: Int? = nil, form: ProductForm? = nil, _ epilogue: Epilogue
     ) throws(CUDAError) {
         var a = mk_gemm_arguments()
         a.weights = layer.weights.address
@@ -304,19 +305,14 @@ extension CUDADevice {
         a.period = Int32(layer.period)
         a.clamp = epilogue.clamps ? 1 : 0
         let isSplit = input.low != 0
-        let setRows = (Int(MK_WARPS) / layer.splits) * (isSplit ? 8 : 16)
-        let values = isSplit ? 2 : 4
-        let narrowBlocks = ceiling(rows, setRows) * Int(a.tiles)
-        let isWide = rows > (isSplit ? 8 : 16) && narrowBlocks > 4 * info.multiprocessors
-        let name = "gemm_" + (half == Int(MK_BF16) ? "bf16" : "f16") + (isSplit ? "_split" : "_plain")
-        if isWide {
-            try launch(
-                name + "_wide", grid: (ceiling(rows, 4 * setRows), ceiling(Int(a.tiles), 2)),
-                shared: Int(MK_WARPS) * 8 * 32 * values * 4, a)
-        } else {
-            try launch(
-                name + "_narrow", grid: (ceiling(rows, setRows), Int(a.tiles)),
-                shared: Int(MK_WARPS) * 32 * values * 4, a)
-        }
+        let shape = ProductForm.Shape(
+            rows: rows, tiles: Int(a.tiles), chunks: layer.chunks, splits: layer.splits, isSplit: isSplit)
+        let form =
+            form
+            ?? ProductForm.fastest(
+                shape, half: half, isExact: layer.weightsLow != nil,
+                on: .init(multiprocessors: info.multiprocessors, sharedMemory: info.sharedMemory))
+        let name = "gemm_" + (half == Int(MK_BF16) ? "bf16" : "f16") + (isSplit ? "_split_" : "_plain_") + form.name
+        try launch(name, grid: form.grid(shape), shared: form.sharedBytes(shape), a)
     }
 }

@@ -37,11 +37,17 @@ import Testing
         return samples
     }
 
+    /// What launches one by one give.
+    static let plain = Result {
+        let card = EmulatedCard()
+        let samples = try speak(try load(card, EmulatedCard.driverWithoutGraphs))
+        #expect(card.graphLaunches == 0)
+        return samples
+    }
+
     @Test(arguments: [0, 77] as [UInt32])
     func sameSamplesAsLaunchByLaunch(seed: UInt32) throws {
-        let plainCard = EmulatedCard()
-        let plain = try Self.speak(try Self.load(plainCard, EmulatedCard.driverWithoutGraphs))
-        #expect(plainCard.graphLaunches == 0)
+        let plain = try Self.plain.get()
         #expect(plain.allSatisfy { $0.contains { $0 != 0 } && $0.allSatisfy(\.isFinite) })
         let card = EmulatedCard(multiprocessors: 2, seed: seed)
         let decoder = try Self.load(card)
@@ -56,21 +62,19 @@ import Testing
 
     /// More shapes than are kept.
     @Test func shapesComeAndGo() throws {
-        let plain = try Self.speak(try Self.load(EmulatedCard(), EmulatedCard.driverWithoutGraphs))
         let card = EmulatedCard()
         let decoder = try Self.load(card)
         decoder.codec.preparedShapes = 1
-        #expect(try Self.speak(decoder) == plain)
+        #expect(try Self.speak(decoder) == Self.plain.get())
         #expect(card.graphLaunches > 0)
     }
 
     /// Where recording fails, launches go on one by one.
     @Test func aDriverThatCannotMakeGraphsStillDecodes() throws {
-        let plain = try Self.speak(try Self.load(EmulatedCard(), EmulatedCard.driverWithoutGraphs))
         let card = EmulatedCard()
         let driver = EmulatedCard.makeDriver { $0.graph_instantiate = { _, _, _ in mk_cu_result(MK_CU_OUT_OF_MEMORY) } }
         let decoder = try Self.load(card, driver)
-        #expect(try Self.speak(decoder) == plain)
+        #expect(try Self.speak(decoder) == Self.plain.get())
         #expect(card.graphLaunches == 0 && !decoder.codec.usesGraphs)
     }
 

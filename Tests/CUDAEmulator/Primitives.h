@@ -283,6 +283,7 @@ DEVICE float maximum_of_lanes(float v) {
 }
 
 DEVICE void copy_async(void *shared, const void *global) { emulator::copy_later(shared, global); }
+DEVICE void copy_async_cached(void *shared, const void *global) { emulator::copy_later(shared, global); }
 DEVICE void copy_async_commit() { emulator::close_copies(); }
 
 template <int PENDING>

@@ -27,6 +27,8 @@ enum {
     MK_TEAM_ROWS = 8,
     /// Tiles that a block of a persistent kernel finishes together.
     MK_GATHER = 8,
+    /// Parts of a long product's operands that are under way or in use at a time.
+    MK_TILE_STAGES = 4,
     /// Bytes of shared memory that the sampler works in.
     MK_SAMPLER_BYTES = 2304,
 };

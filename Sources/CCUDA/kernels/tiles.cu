@@ -1,0 +1,215 @@
+// Linear layers and convolutions of many rows: the sums of linear.cu to the bit, by blocks whose warps share inputs and
+// weights in shared memory.
+//
+// A block takes `rows` rows by `tiles` tiles. Its warps are KG groups of WM · WN; group k sums runs k, k + KG … of the
+// chunks, each warp two groups of rows by T tiles. After every KG runs these are added in order. Chunks come by
+// asynchronous copies, MK_TILE_STAGES at a time.
+
+template <int SPLIT, int WM, int WN, int T, int KG>
+struct tiling {
+    static const int group_rows = SPLIT ? 8 : 16;
+    static const int groups = 2 * WM, rows = groups * group_rows;
+    static const int tiles = WN * T, columns = tiles * MK_TILE;
+    /// Floats of a row in shared memory: no two rows of a store meet in a bank.
+    static const int ld = columns + MK_TILE;
+    /// Pieces of 16 bytes in a stage: of 8 rows' or 8 outputs' part of a chunk there are 32.
+    static const int inputs = KG * groups * 64, weights = KG * tiles * 32;
+    static const int stage_bytes = (inputs + weights) * 16;
+    static const int input_places = (inputs + MK_THREADS - 1) / MK_THREADS;
+    static const int weight_places = (weights + MK_THREADS - 1) / MK_THREADS;
+    static const int pairs = rows * columns / 2, pair_places = (pairs + MK_THREADS - 1) / MK_THREADS;
+};
+
+// Where thread `threadIdx.x` copies from, chunk after chunk.
+template <int SPLIT, int WM, int WN, int T, int KG>
+struct tile_copies {
+    typedef tiling<SPLIT, WM, WN, T, KG> form;
+    const half_bits *from[form::input_places];
+    int tap[form::input_places], within[form::input_places];
+
+    // Copies step `i` of a run, of round `round`.
+    DEVICE_MEMBER void issue(const mk_gemm_arguments &p, char *stage, int row0, int tile0, int run, int round, int i) {
+#pragma unroll
+        for (int place = 0; place < form::input_places; place++) {
+            const int piece = threadIdx.x + place * MK_THREADS;
+            const int k = piece / (form::groups * 64), rest = piece % (form::groups * 64), lane = rest & 31;
+            const int half = rest >> 5 & 1;
+            const int row = row0 + (rest >> 6) * form::group_rows + (SPLIT ? 0 : half * 8) + (lane >> 2);
+            const int chunk = (round * KG + k) * run + i;
+            if (piece >= form::inputs || row >= p.rows || chunk >= p.chunks) continue;
+            bool is_new = i == 0;
+            if (is_new) {
+                tap[place] = chunk / p.chunks_per_tap;
+                within[place] = chunk - tap[place] * p.chunks_per_tap;
+            } else if (++within[place] == p.chunks_per_tap) {
+                within[place] = 0;
+                tap[place]++;
+                is_new = true;
+            }
+            if (is_new) {
+                const row_source source = find_row(p, row, tap[place]);
+                from[place] = SPLIT && half ? source.low : source.high;
+            }
+            copy_async_cached(stage + piece * 16, from[place] + within[place] * MK_CHUNK + (lane & 3) * 8);
+        }
+        char *weights = stage + form::inputs * 16;
+#pragma unroll
+        for (int place = 0; place < form::weight_places; place++) {
+            const int piece = threadIdx.x + place * MK_THREADS;
+            const int k = piece / (form::tiles * 32), tile = tile0 + piece / 32 % form::tiles;
+            const int chunk = (round * KG + k) * run + i;
+            if (piece >= form::weights || tile >= p.tiles || chunk >= p.chunks) continue;
+            const long long at = ((long long)tile * p.chunks + chunk) * (MK_TILE * MK_CHUNK) + (piece & 31) * 8;
+            copy_async(weights + piece * 16, (const half_bits *)p.weights + at);
+        }
+    }
+};
+
+// Grid: x blocks of rows, y blocks of tiles. Shared memory: MK_TILE_STAGES stages, or rows · ld floats if that is more;
+// with several groups of warps these behind the stages, for each.
+template <int HALF, int SPLIT, int WM, int WN, int T, int KG>
+DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
+    typedef tiling<SPLIT, WM, WN, T, KG> form;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    const int k = warp / (WM * WN), warp_group = warp / WN % WM * 2, warp_tile = warp % WN * T;
+    const int row0 = blockIdx.x * form::rows, tile0 = blockIdx.y * form::tiles;
+    const int run = ceiling(p.chunks, p.splits), runs = ceiling(p.chunks, run);
+    const int rounds = ceiling(runs, KG), steps = rounds * run;
+    char *stages = dynamic_shared();
+    float *gathered = (float *)(KG == 1 ? stages : stages + MK_TILE_STAGES * form::stage_bytes);
+    const bool has_rows = row0 + warp_group * form::group_rows < p.rows;
+
+    tile_copies<SPLIT, WM, WN, T, KG> copies;
+    int copied = 0, copy_round = 0, copy_step = 0;
+    // Totals: with one group of warps of a lane's own sums, else of pairs dealt out to threads.
+    float sums[T][2][4], totals[KG == 1 ? T : 1][2][SPLIT ? 2 : 4], pairs[KG == 1 ? 1 : form::pair_places][2];
+#pragma unroll
+    for (int i = 0; i < T; i++)
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int v = 0; v < 4; v++) {
+                sums[i][j][v] = 0;
+                if (KG == 1 && v < (SPLIT ? 2 : 4)) totals[i][j][v] = 0;
+            }
+#pragma unroll
+    for (int i = 0; i < (KG == 1 ? 1 : form::pair_places); i++) pairs[i][0] = pairs[i][1] = 0;
+
+    int round = 0, in_run = 0;
+    for (int step = 1 - MK_TILE_STAGES; step < steps; step++) {
+        if (step >= 0) {
+            copy_async_wait<MK_TILE_STAGES - 2>();
+            __syncthreads();
+        }
+        if (copied < steps) {
+            copies.issue(
+                p, stages + copied % MK_TILE_STAGES * form::stage_bytes, row0, tile0, run, copy_round, copy_step);
+            copied++;
+            if (++copy_step == run) {
+                copy_step = 0;
+                copy_round++;
+            }
+        }
+        copy_async_commit();
+        if (step < 0) continue;
+        if (has_rows && (round * KG + k) * run + in_run < p.chunks) {
+            const char *stage = stages + step % MK_TILE_STAGES * form::stage_bytes + lane * 16;
+            const char *inputs = stage + (k * form::groups + warp_group) * 1024;
+            const char *weights = stage + form::inputs * 16 + (k * form::tiles + warp_tile) * 512;
+            uint4 a0[1][2], a1[1][2], b[1][T];
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                a0[0][j] = *(const uint4 *)(inputs + j * 1024);
+                a1[0][j] = *(const uint4 *)(inputs + j * 1024 + 512);
+            }
+#pragma unroll
+            for (int i = 0; i < T; i++) b[0][i] = *(const uint4 *)(weights + i * 512);
+            multiply_chunks<HALF, T, 2, 1>(sums, a0, a1, b);
+        }
+        if (++in_run < run) continue;
+        // The ends of KG runs.
+        in_run = 0;
+        round++;
+#pragma unroll
+        for (int i = 0; i < T; i++) {
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                float *s = sums[i][j];
+                if (SPLIT) {
+                    s[0] += s[2];
+                    s[1] += s[3];
+                }
+#pragma unroll
+                for (int v = 0; v < (SPLIT ? 2 : 4); v += 2) {
+                    const int row = (warp_group + j) * form::group_rows + g + v * 4;
+                    float *at = gathered + (k * form::rows + row) * form::ld + (warp_tile + i) * MK_TILE + t * 2;
+                    if (KG == 1) {
+                        totals[i][j][v] += s[v];
+                        totals[i][j][v + 1] += s[v + 1];
+                    } else {
+                        *(float2 *)at = make_float2(s[v], s[v + 1]);
+                    }
+                }
+#pragma unroll
+                for (int v = 0; v < 4; v++) s[v] = 0;
+            }
+        }
+        if (KG == 1) continue;
+        // The barrier of the next step comes before the next stores.
+        __syncthreads();
+#pragma unroll
+        for (int place = 0; place < form::pair_places; place++) {
+            const int pair = threadIdx.x + place * MK_THREADS;
+            if (pair >= form::pairs) continue;
+            const float *at = gathered + pair / (form::columns / 2) * form::ld + pair % (form::columns / 2) * 2;
+#pragma unroll
+            for (int i = 0; i < KG; i++) {
+                const float2 v = *(const float2 *)(at + i * form::rows * form::ld);
+                pairs[KG == 1 ? 0 : place][0] += v.x;
+                pairs[KG == 1 ? 0 : place][1] += v.y;
+            }
+        }
+    }
+
+    if (KG == 1) {
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < T; i++)
+#pragma unroll
+            for (int j = 0; j < 2; j++)
+#pragma unroll
+                for (int v = 0; v < (SPLIT ? 2 : 4); v += 2) {
+                    const int row = (warp_group + j) * form::group_rows + g + v * 4;
+                    *(float2 *)(gathered + row * form::ld + (warp_tile + i) * MK_TILE + t * 2) =
+                        make_float2(totals[KG == 1 ? i : 0][j][v], totals[KG == 1 ? i : 0][j][v + 1]);
+                }
+        __syncthreads();
+    } else {
+#pragma unroll
+        for (int place = 0; place < form::pair_places; place++) {
+            const int pair = threadIdx.x + place * MK_THREADS;
+            if (pair >= form::pairs) continue;
+            // Only this thread reads and writes it.
+            *(float2 *)(gathered + pair / (form::columns / 2) * form::ld + pair % (form::columns / 2) * 2) =
+                make_float2(pairs[KG == 1 ? 0 : place][0], pairs[KG == 1 ? 0 : place][1]);
+        }
+    }
+#pragma unroll 1
+    for (int pair = threadIdx.x; pair < form::pairs; pair += MK_THREADS) {
+        const int row = pair / (form::columns / 2), column = pair % (form::columns / 2) * 2;
+        if (row0 + row >= p.rows || tile0 * MK_TILE + column >= p.tiles * MK_TILE) continue;
+        const float2 v = *(const float2 *)(gathered + row * form::ld + column);
+        finish<HALF>(p, row0 + row, tile0 * MK_TILE + column, v.x, v.y);
+    }
+}
+
+KERNEL gemm_f16_plain_rows128(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 0, 4, 4, 3, 1>(p); }
+KERNEL gemm_f16_plain_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 0, 2, 2, 4, 4>(p); }
+KERNEL gemm_f16_split_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 1, 4, 1, 4, 4>(p); }
+KERNEL gemm_bf16_split_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_BF16, 1, 4, 1, 4, 4>(p); }
+KERNEL gemm_bf16_split_rows64_slim(const mk_gemm_arguments p) { gemm_tiles<MK_BF16, 1, 4, 1, 2, 4>(p); }
+
+// Few rows, two or four tiles a block: where one tile a block made more blocks than multiprocessors.
+KERNEL gemm_f16_plain_narrow2(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 1, 4>(p); }
+KERNEL gemm_f16_plain_narrow4(const mk_gemm_arguments p) { gemm<MK_F16, 0, 4, 1, 2>(p); }
+KERNEL gemm_f16_split_narrow4(const mk_gemm_arguments p) { gemm<MK_F16, 1, 4, 1, 2>(p); }

@@ -1,0 +1,124 @@
+import CCUDA
+
+/// A kernel for linear layers and convolutions. All of them give the same sums to the bit; which one is fastest depends on
+/// rows, outputs and the card.
+struct ProductForm: Hashable {
+    private enum Kind: Hashable {
+        /// `linear.cu`: operands in registers. A warp takes so many groups of rows and tiles, and loads so many chunks at once.
+        case registers(groups: Int, tiles: Int, depth: Int)
+        /// `tiles.cu`: operands in shared memory, by WM · WN warps for each of so many runs, each with so many tiles.
+        case shared(warpRows: Int, warpColumns: Int, tiles: Int, runs: Int)
+    }
+
+    /// End of the kernel's name.
+    let name: String
+    private let kind: Kind
+
+    /// What a product is of.
+    struct Shape {
+        let rows, tiles, chunks, splits: Int
+        /// Activations of two halves each.
+        let isSplit: Bool
+        /// Rows of one product.
+        var groupRows: Int { isSplit ? 8 : 16 }
+        /// Chunks of one run.
+        var run: Int { ceiling(chunks, splits) }
+    }
+
+    private static let narrow = ProductForm(name: "narrow", kind: .registers(groups: 1, tiles: 1, depth: 4))
+    private static let narrow2 = ProductForm(name: "narrow2", kind: .registers(groups: 1, tiles: 2, depth: 4))
+    private static let narrow4 = ProductForm(name: "narrow4", kind: .registers(groups: 1, tiles: 4, depth: 2))
+    private static let wide = ProductForm(name: "wide", kind: .registers(groups: 4, tiles: 2, depth: 1))
+    private static let rows128 = ProductForm(
+        name: "rows128", kind: .shared(warpRows: 4, warpColumns: 4, tiles: 3, runs: 1))
+    private static let rows64 = ProductForm(
+        name: "rows64", kind: .shared(warpRows: 2, warpColumns: 2, tiles: 4, runs: 4))
+    private static let split64 = ProductForm(
+        name: "rows64", kind: .shared(warpRows: 4, warpColumns: 1, tiles: 4, runs: 4))
+    private static let slim64 = ProductForm(
+        name: "rows64_slim", kind: .shared(warpRows: 4, warpColumns: 1, tiles: 2, runs: 4))
+
+    /// Forms that exist.
+    /// - Parameters:
+    ///   - half: MK_BF16 or MK_F16.
+    ///   - isExact: whether the weights have a lower part.
+    static func all(half: Int, isSplit: Bool, isExact: Bool) -> [ProductForm] {
+        switch (half == Int(MK_BF16), isSplit, isExact) {
+        case (_, _, true): [narrow, wide]
+        case (true, _, false): [narrow, wide, split64, slim64]
+        case (false, true, false): [narrow, narrow4, wide, split64]
+        case (false, false, false): [narrow, narrow2, narrow4, wide, rows128, rows64]
+        }
+    }
+
+    /// What an estimate looks at of a card.
+    struct Card {
+        let multiprocessors: Int
+        /// Bytes that a block can have.
+        let sharedMemory: Int
+    }
+
+    /// The form that takes the least time by estimate.
+    static func fastest(_ shape: Shape, half: Int, isExact: Bool, on card: Card) -> ProductForm {
+        all(half: half, isSplit: shape.isSplit, isExact: isExact)
+            .filter { $0.takes(shape) && $0.sharedBytes(shape) <= card.sharedMemory }
+            .min { $0.cycles(shape, on: card) < $1.cycles(shape, on: card) } ?? narrow
+    }
+
+    /// Whether each group of warps has its runs.
+    func takes(_ shape: Shape) -> Bool {
+        if case .shared(_, _, _, let runs) = kind { shape.splits % runs == 0 } else { true }
+    }
+
+    /// Rows and tiles of a block.
+    private func block(_ shape: Shape) -> (rows: Int, tiles: Int) {
+        switch kind {
+        case .registers(let groups, let tiles, _):
+            (Int(MK_WARPS) / shape.splits * groups * shape.groupRows, tiles)
+        case .shared(let warpRows, let warpColumns, let tiles, _):
+            (2 * warpRows * shape.groupRows, warpColumns * tiles)
+        }
+    }
+
+    /// Blocks of rows and of tiles.
+    func grid(_ shape: Shape) -> (Int, Int) {
+        let block = block(shape)
+        return (ceiling(shape.rows, block.rows), ceiling(shape.tiles, block.tiles))
+    }
+
+    /// Bytes of shared memory of a block, as the kernels say.
+    func sharedBytes(_ shape: Shape) -> Int {
+        switch kind {
+        case .registers(let groups, let tiles, _):
+            return Int(MK_WARPS) * tiles * groups * 32 * (shape.isSplit ? 2 : 4) * 4
+        case .shared(let warpRows, let warpColumns, let tiles, let runs):
+            let stage = runs * (2 * warpRows * 64 + warpColumns * tiles * 32) * 16
+            let block = block(shape)
+            let sums = block.rows * (block.tiles + 1) * Int(MK_TILE) * 4
+            return runs == 1 ? max(Int(MK_TILE_STAGES) * stage, sums) : Int(MK_TILE_STAGES) * stage + runs * sums
+        }
+    }
+
+    /// An estimate of the launch's time in clock cycles, made for an H100: what a block waits for and reads, times the blocks
+    /// that a multiprocessor takes one after the other.
+    func cycles(_ shape: Shape, on card: Card) -> Double {
+        let grid = grid(shape), block = block(shape)
+        let waves = Double(ceiling(grid.0 * grid.1, max(1, card.multiprocessors)))
+        // Launch, first addresses, sums added up, epilogue.
+        let ends = 3500.0
+        switch kind {
+        case .registers(let groups, let tiles, let depth):
+            // Loads wait for memory, and each warp reads its rows and weights itself.
+            let sets = min(Int(MK_WARPS) / shape.splits, ceiling(shape.rows, groups * shape.groupRows))
+            let bytes = sets * shape.splits * shape.run * (groups * 1024 + tiles * 512)
+            return waves * (ends + 900 * Double(ceiling(shape.run, depth)) + Double(bytes) / 48)
+        case .shared(_, _, let tiles, let runs):
+            // Warps read shared memory at 128 bytes a cycle, blocks the L2 cache at 32 and, for rows read before, L1 at 64.
+            let steps = ceiling(ceiling(shape.chunks, shape.run), runs) * shape.run
+            let reads = Double(Int(MK_WARPS) * (2048 + tiles * 512)) / 128
+            let live = min(shape.rows, block.rows)
+            let fills = Double(runs) * (Double(live * (shape.isSplit ? 128 : 64)) / 64 + Double(block.tiles * 512) / 32)
+            return waves * (ends + 1500 + Double(steps) * (max(reads, fills) + 80))
+        }
+    }
+}

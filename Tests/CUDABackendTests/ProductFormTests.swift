@@ -1,0 +1,98 @@
+import CCUDA
+import TestSupport
+import Testing
+
+@testable import CUDABackend
+
+/// Kernels of linear layers and convolutions on the emulator: all forms give the same bits.
+@Suite struct ProductFormTests {
+    struct Shape: Sendable, CustomTestStringConvertible {
+        let half: Int
+        let isSplit: Bool
+        /// Rows of each of two sessions.
+        let columns: Int
+        let channels, taps, dilation, outputs: Int
+        var seed: UInt32 = 0
+        var testDescription: String { "\(columns) columns, \(taps) taps of \(channels), \(outputs) outputs" }
+    }
+
+    @Test(arguments: [
+        // One, four and sixteen runs; blocks that are not full; runs without chunks.
+        Shape(half: Int(MK_F16), isSplit: false, columns: 37, channels: 96, taps: 1, dilation: 1, outputs: 96),
+        Shape(
+            half: Int(MK_F16), isSplit: false, columns: 70, channels: 96, taps: 7, dilation: 9, outputs: 104, seed: 3),
+        Shape(
+            half: Int(MK_F16), isSplit: false, columns: 40, channels: 320, taps: 7, dilation: 3, outputs: 96, seed: 5),
+        Shape(half: Int(MK_F16), isSplit: true, columns: 3, channels: 544, taps: 3, dilation: 1, outputs: 72),
+        Shape(
+            half: Int(MK_BF16), isSplit: true, columns: 35, channels: 640, taps: 1, dilation: 1, outputs: 40, seed: 7),
+        Shape(half: Int(MK_BF16), isSplit: true, columns: 9, channels: 96, taps: 1, dilation: 1, outputs: 64),
+    ])
+    func formsAgree(_ s: Shape) throws {
+        let device = try CUDADevice(
+            index: EmulatedCard(multiprocessors: 3, seed: s.seed).index, driver: EmulatedCard.driver)
+        let loader = WeightLoader(device: device, file: nil, half: s.half, keepsLow: false)
+        let layer =
+            try s.taps == 1
+            ? loader.linear([("a", s.outputs)], inputs: s.channels, bias: Array(repeating: 0.5, count: s.outputs))
+            : loader.convolution("a", taps: s.taps, channels: s.channels, outputs: s.outputs, dilation: s.dilation)
+        func noise(_ count: Int, _ type: Int, _ seed: UInt32) throws -> UInt64 {
+            let buffer = try DeviceBuffer(device, bytes: count * (type == Int(MK_F32) ? 4 : 2), "test")
+            buffers.append(buffer)
+            let a = mk_noise_arguments(
+                output: buffer.address, count: Int64(count), amplitude: 0.5, seed: seed, type: Int32(type), unused: 0)
+            try device.launch("fill_noise", grid: (2, 1), a)
+            return buffer.address
+        }
+        var buffers: [DeviceBuffer] = []
+        let rows = 2 * s.columns, ld = padded(s.channels), kept = max(1, (s.taps - 1) * s.dilation)
+        let input = HalfRows(
+            high: try noise(rows * ld, s.half, 1), low: s.isSplit ? try noise(rows * ld, s.half, 2) : 0, ld: ld)
+        let history = History(
+            high: try noise(3 * kept * ld, s.half, 3), low: s.isSplit ? try noise(3 * kept * ld, s.half, 4) : 0,
+            stride: kept * ld)
+        let slots = try DeviceBuffer(device, [2, 0] as [Int32], "test")
+        let residual = try noise(rows * layer.outputs, Int(MK_F32), 5)
+        func result(_ form: ProductForm) throws -> [Int32] {
+            let raw = try DeviceBuffer(device, bytes: rows * layer.outputs * 4, "test")
+            let halves = try DeviceBuffer(device, bytes: rows * layer.outputs * 2, "test")
+            try device.copyDevice(raw.address, residual, rows * layer.outputs * 4)
+            try device.run(
+                layer, half: s.half, input, rows: rows, columns: s.columns, history: history, slots: slots.address,
+                form: form,
+                Epilogue(
+                    activation: Int(MK_GELU), residual: raw.address, raw: raw.address, rawStride: layer.outputs,
+                    output: HalfRows(high: halves.address, low: 0, ld: layer.outputs)))
+            return try device.integers(raw.address, rows * layer.outputs)
+                + device.integers(halves.address, rows * layer.outputs / 2)
+        }
+        let shape = ProductForm.Shape(
+            rows: rows, tiles: layer.tiles, chunks: layer.chunks, splits: layer.splits, isSplit: s.isSplit)
+        let forms = ProductForm.all(half: s.half, isSplit: s.isSplit, isExact: false).filter { $0.takes(shape) }
+        #expect(forms.count >= 4)
+        let expected = try result(forms[0])
+        #expect(Set(expected).count > rows * s.outputs / 2)
+        #expect(expected.allSatisfy { Float(bitPattern: UInt32(bitPattern: $0)).isFinite })
+        for form in forms.dropFirst() { #expect(try result(form) == expected, "\(form.name)") }
+    }
+
+    /// What is chosen on a card with 132 multiprocessors: several tiles a block rather than several blocks one after the other,
+    /// and shared operands for many rows.
+    @Test func formsFitTheirShapes() {
+        let card = ProductForm.Card(multiprocessors: 132, sharedMemory: 227 << 10)
+        func name(_ rows: Int, _ tiles: Int, _ chunks: Int, _ splits: Int, split: Bool = false, half: Int = Int(MK_F16))
+            -> String
+        {
+            ProductForm.fastest(
+                .init(rows: rows, tiles: tiles, chunks: chunks, splits: splits, isSplit: split), half: half,
+                isExact: false, on: card
+            ).name
+        }
+        // The codec's units, one frame of one session and of 64.
+        #expect(name(160, 48, 84, 16) == "narrow4")
+        #expect(name(10240, 48, 84, 16) == "rows128" && name(122_880, 12, 21, 4) == "rows128")
+        // A prompt of 40 rows through the feed-forward layer of the 1.7B model, and one row.
+        #expect(name(40, 1536, 64, 16, split: true, half: Int(MK_BF16)) == "rows64")
+        #expect(name(1, 128, 32, 16, split: true, half: Int(MK_BF16)) == "narrow")
+    }
+}
