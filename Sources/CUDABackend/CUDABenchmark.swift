@@ -133,21 +133,31 @@ public struct CUDABenchmark {
         }
         stages.usesPersistentKernels = true
         let codes = try stages.frame([entry(slot, 1)])[0]
-        if let decoder = stages.decoder, let slot = try decoder.openSlot() {
+        stages.closeSlot(slot)
+        if let decoder = stages.decoder {
             let codec = decoder.codec
-            for frames in [1, 4] {
-                let all = Array((0..<frames).map { _ in codes }.joined())
+            for (sessions, frames) in [(1, 1), (1, 4)] + batches.filter({ $0 > 1 }).map({ ($0, 1) }) {
+                let voices = try (0..<sessions).compactMap { _ in try decoder.openSlot() }
+                let all = Array((0..<(voices.count * frames)).map { _ in codes }.joined())
                 let time = try timed(15, on: codec.device) { () throws(CUDAError) in
-                    _ = try codec.decode(slots: [slot], positions: [0], codes: all, frames: frames)
+                    _ = try codec.decode(slots: voices, positions: voices.map { _ in 0 }, codes: all, frames: frames)
                 }
                 report(
                     Result(
-                        name: "decoder, packet of \(frames)", milliseconds: time.0, bytes: codec.weightBytes,
-                        ceiling: ceiling, note: time.issue))
+                        name: "decoder, packet of \(frames)" + (sessions > 1 ? ", \(sessions) sessions" : ""),
+                        milliseconds: time.0, bytes: codec.weightBytes, ceiling: ceiling, note: time.issue))
+                for voice in voices { decoder.closeSlot(voice) }
             }
-            decoder.closeSlot(slot)
         }
-        stages.closeSlot(slot)
+        let prefill = try timed(15, on: device) { () throws(CUDAError) in
+            guard let slot = try stages.openSlot() else { return }
+            try stages.prefill(slot, prompt, isLast: true)
+            stages.closeSlot(slot)
+        }
+        report(
+            Result(
+                name: "\(prompt.count) prompt rows", milliseconds: prefill.0, bytes: stages.talkerPlan?.weightBytes,
+                ceiling: ceiling, note: prefill.issue))
 
         // First audio.
         var first: [Double] = []

@@ -26,15 +26,39 @@ final class DeviceCodec {
         var addresses: (alpha: UInt64, inverseBeta: UInt64) { (alpha.address, inverseBeta.address) }
     }
 
+    /// The states of all slots, one after the other, so that one call resets a slot.
+    private final class SlotStates {
+        private(set) var bytesPerSlot = 0
+        private var buffer: DeviceBuffer?
+        var address: UInt64 { buffer?.address ?? 0 }
+
+        /// Where a part of so many bytes lies in each slot.
+        func reserve(_ bytes: Int) -> Int {
+            defer { bytesPerSlot += (bytes + 255) & ~255 }
+            return bytesPerSlot
+        }
+
+        /// Takes the memory, after all parts.
+        func allocate(_ device: CUDADevice, slots: Int) throws(CUDAError) {
+            buffer = try DeviceBuffer(device, bytes: slots * bytesPerSlot, "decoder states")
+        }
+    }
+
     /// The input state of a convolution, for all slots.
     private struct Histories {
-        let high: DeviceBuffer
-        let low: DeviceBuffer?
+        let states: SlotStates
+        /// In a slot's state.
+        let high: Int
+        let low: Int?
         /// Columns kept, and elements of a column.
         let kept: Int
         let ld: Int
-        let isFloat: Bool
-        var view: History { History(high: high.address, low: low?.address ?? 0, stride: kept * ld) }
+        let elementBytes: Int
+        var view: History {
+            History(
+                high: states.address + UInt64(high), low: low.map { states.address + UInt64($0) } ?? 0,
+                stride: states.bytesPerSlot / elementBytes)
+        }
     }
 
     private struct Upsample {
@@ -78,7 +102,9 @@ final class DeviceCodec {
     private let lastActivation: Snake
     private let pageTable: DeviceBuffer
     private var pages: [DeviceBuffer?]
-    private let histories: [Histories]
+    private let states: SlotStates
+    /// Histories that there are, each with a lower part or without.
+    private let historyCount: Int
     private var arena = DeviceScratch()
     private let half = Int(MK_F16)
     private var prepared: [Shape: Prepared] = [:]
@@ -106,12 +132,14 @@ final class DeviceCodec {
         usesGraphs = LaunchGraph.isAvailable(on: device)
         let isExact = precision == .exact
         let loader = WeightLoader(device: device, file: file, half: Int(MK_F16), keepsLow: isExact)
-        func history(_ kept: Int, _ channels: Int, split: Bool, float: Bool = false) throws -> Histories {
-            let bytes = slots * kept * padded(channels) * (float ? 4 : 2)
+        let states = SlotStates()
+        var historyCount = 0
+        func history(_ kept: Int, _ channels: Int, split: Bool, float: Bool = false) -> Histories {
+            let bytes = kept * padded(channels) * (float ? 4 : 2)
+            historyCount += 1
             return Histories(
-                high: try DeviceBuffer(device, bytes: bytes, "decoder states"),
-                low: split ? try DeviceBuffer(device, bytes: bytes, "decoder states") : nil, kept: kept,
-                ld: padded(channels), isFloat: float)
+                states: states, high: states.reserve(bytes), low: split ? states.reserve(bytes) : nil, kept: kept,
+                ld: padded(channels), elementBytes: float ? 4 : 2)
         }
         func snake(_ name: String, _ channels: Int) throws -> Snake {
             let alpha = try loader.values(name + ".alpha", [channels])
@@ -120,7 +148,6 @@ final class DeviceCodec {
                 alpha: try loader.floats(alpha.map { expf($0) }, name),
                 inverseBeta: try loader.floats(beta.map { 1 / (expf($0) + 1e-9) }, name))
         }
-        var all: [Histories] = []
 
         let width = c.codebookDimension / 2
         var rows: [Float] = []
@@ -141,8 +168,7 @@ final class DeviceCodec {
             outputs: c.codebookDimension)
         preConvolution = try loader.convolution(
             "decoder.pre_conv.conv", taps: 3, channels: c.codebookDimension, outputs: c.latentSize)
-        preHistory = try history(2, c.codebookDimension, split: true)
-        all.append(preHistory)
+        preHistory = history(2, c.codebookDimension, split: true)
         let t = "decoder.pre_transformer."
         let hidden = c.transformer.hidden
         inputProjection = try loader.linear(
@@ -173,16 +199,14 @@ final class DeviceCodec {
                 contract: try loader.linear(
                     [(n + "pwconv2.weight", d)], inputs: 4 * d,
                     bias: try loader.values(n + "pwconv2.bias", [d])),
-                history: try history(6, d, split: false, float: true))
+                history: history(6, d, split: false, float: true))
             upsamples.append(upsample)
-            all.append(upsample.history)
         }
         self.upsamples = upsamples
 
         firstConvolution = try loader.convolution(
             "decoder.decoder.0.conv", taps: 7, channels: c.latentSize, outputs: c.channels)
-        firstHistory = try history(6, c.latentSize, split: isExact)
-        all.append(firstHistory)
+        firstHistory = history(6, c.latentSize, split: isExact)
         var blocks: [Block] = []
         var channels = c.channels
         for (index, rate) in c.upsampleRates.enumerated() {
@@ -197,17 +221,15 @@ final class DeviceCodec {
                         u + "conv1.conv", taps: 7, channels: out, outputs: out, dilation: dilation),
                     activation2: try snake(u + "act2", out),
                     convolution2: try loader.convolution(u + "conv2.conv", taps: 1, channels: out, outputs: out),
-                    history: try history(6 * dilation, out, split: isExact))
+                    history: history(6 * dilation, out, split: isExact))
                 units.append(unit)
-                all.append(unit.history)
             }
             let block = Block(
                 activation: try snake(n + "0", channels),
                 transposed: try loader.transposed(
                     n + "1.conv", channels: channels, outputs: out, kernel: 2 * rate, stride: rate),
-                history: try history(1, channels, split: isExact), rate: rate, channels: out, units: units)
+                history: history(1, channels, split: isExact), rate: rate, channels: out, units: units)
             blocks.append(block)
-            all.append(block.history)
             channels = out
         }
         self.blocks = blocks
@@ -215,9 +237,10 @@ final class DeviceCodec {
         lastActivation = try snake("decoder.decoder.\(last)", channels)
         lastConvolution = try loader.convolution(
             "decoder.decoder.\(last + 1).conv", taps: 7, channels: channels, outputs: 1)
-        lastHistory = try history(6, channels, split: isExact)
-        all.append(lastHistory)
-        histories = all
+        lastHistory = history(6, channels, split: isExact)
+        try states.allocate(device, slots: slots)
+        self.states = states
+        self.historyCount = historyCount
 
         ring = ceiling((c.transformer.window ?? 0) + Self.framesPerPacket, Int(MK_PAGE)) + 1
         pageTable = try DeviceBuffer(device, bytes: slots * ring * 8, "page table")
@@ -241,11 +264,7 @@ final class DeviceCodec {
 
     /// Gives a slot the zero state.
     func reset(_ slot: Int) throws(CUDAError) {
-        for h in histories {
-            let bytes = h.kept * h.ld * (h.isFloat ? 4 : 2)
-            try device.fill(h.high.address + UInt64(slot * bytes), bytes)
-            if let low = h.low { try device.fill(low.address + UInt64(slot * bytes), bytes) }
-        }
+        try device.fill(states.address + UInt64(slot * states.bytesPerSlot), states.bytesPerSlot)
         if pages[slot] == nil {
             let memory = try DeviceBuffer(device, bytes: ring * stack.pageBytes, "decoder state", zeroed: false)
             pages[slot] = memory
@@ -463,12 +482,12 @@ final class DeviceCodec {
     ) throws(CUDAError) {
         if let history {
             let entry = mk_roll_entry(
-                history: history.high.address, fresh: input.high, history_stride: Int32(history.view.stride * 2),
+                history: history.view.high, fresh: input.high, history_stride: Int32(states.bytesPerSlot),
                 column_bytes: Int32(history.ld * 2), kept: Int32(history.kept), columns: Int32(pass.columns))
             pass.rolls.append(entry)
-            if let low = history.low {
+            if history.low != nil {
                 var other = entry
-                other.history = low.address
+                other.history = history.view.low
                 other.fresh = input.low
                 pass.rolls.append(other)
             }
@@ -499,7 +518,7 @@ final class DeviceCodec {
         let rowPositions = pass.plan.take(rows * 4)
         let codeList = pass.plan.take(rows * c.codebooks * 4)
         // Each history may have a lower part.
-        pass.rollList = pass.plan.take(2 * histories.count * MemoryLayout<mk_roll_entry>.stride)
+        pass.rollList = pass.plan.take(2 * historyCount * MemoryLayout<mk_roll_entry>.stride)
 
         // Codebooks, [codebookDimension, 1].
         let entries = pass.plan.halves(rows, padded(c.codebookDimension), split: true)
@@ -531,15 +550,17 @@ final class DeviceCodec {
             // As many as a row can see, wherever it is.
             let pages = ((c.transformer.window ?? 0) + Int(MK_PAGE) - 2) / Int(MK_PAGE) + 1
             try stack.forward(
-                hidden, RowPlaces(slots: rowSlots, positions: rowPositions, rows: rows, pages: pages),
+                hidden,
+                RowPlaces(slots: rowSlots, positions: rowPositions, rows: rows, pages: pages, columns: pass.columns),
                 cache: stack.cache(pages: pageTable.address, stride: ring, ring: ring))
-            try stack.prepare(hidden, rows: rows, gain: stack.norm, into: normed, rowScale: rowScale)
         }
         let latent = pass.plan.halves(rows, latentLD, split: isExact)
         raw = pass.spare(latentLD)
-        try run(
-            &pass, outputProjection, normed,
-            Epilogue(rowScale: rowScale, raw: raw, rawStride: latentLD, output: latent))
+        if runs {
+            try stack.runNormed(
+                outputProjection, hidden, rows: rows, gain: stack.norm, prepared: normed, rowScale: rowScale,
+                Epilogue(raw: raw, rawStride: latentLD, output: latent))
+        }
         try note(pass, "pre_transformer", raw, c.latentSize, ld: latentLD)
         pass.latent = latent
     }
@@ -562,7 +583,7 @@ final class DeviceCodec {
             let normed = pass.plan.halves(pass.rows, latentLD, split: isExact)
             if runs {
                 let a = mk_depthwise_arguments(
-                    x: x, history: block.history.high.address, slots: pass.slotList, ld: Int32(latentLD),
+                    x: x, history: block.history.view.high, slots: pass.slotList, ld: Int32(latentLD),
                     width: Int32(c.latentSize), rows: Int32(pass.rows), columns: Int32(pass.columns),
                     history_stride: Int32(block.history.view.stride), epsilon: 1e-6,
                     weights: block.depthwise.address, bias: block.depthwiseBias.address,
@@ -573,8 +594,8 @@ final class DeviceCodec {
             }
             pass.rolls.append(
                 mk_roll_entry(
-                    history: block.history.high.address, fresh: x,
-                    history_stride: Int32(block.history.view.stride * 4), column_bytes: Int32(latentLD * 4), kept: 6,
+                    history: block.history.view.high, fresh: x, history_stride: Int32(states.bytesPerSlot),
+                    column_bytes: Int32(latentLD * 4), kept: 6,
                     columns: Int32(pass.columns)))
             let wide = pass.plan.halves(pass.rows, block.expand.outputs, split: isExact)
             try run(&pass, block.expand, normed, Epilogue(activation: Int(MK_GELU), output: wide))

@@ -18,6 +18,8 @@ struct RowPlaces {
     let rows: Int
     /// Pages that the row with the most positions sees.
     let pages: Int
+    /// Rows of one session, one position after the other; for codec frames.
+    var columns = 1
 }
 
 /// A transformer stack on the device: the same formulas and sums for one row and for many.
@@ -160,36 +162,96 @@ final class DeviceStack {
         attention.output = attended.high
         attention.output_low = attended.low
         attention.ld_output = Int32(attended.ld)
+        let attendsFrames = self.attendsFrames
+        var frames = mk_frame_attention_arguments()
+        frames.qkv = qkv
+        frames.ld = Int32(qkvLD)
+        frames.rows = Int32(rows)
+        frames.heads = Int32(shape.heads)
+        frames.window = Int32(shape.window ?? 0)
+        frames.columns = Int32(places.columns)
+        frames.frequencies = frequencies.address
+        frames.row_slots = places.slots
+        frames.row_positions = places.positions
+        frames.output = attended.high
+        frames.output_low = attended.low
+        frames.ld_output = Int32(attended.ld)
+        let framesShared =
+            (places.columns * shape.headDimension + Int(MK_WARPS) * (shape.headDimension + 2)) * 4
         let group = shape.heads / shape.keyValueHeads
         let attentionShared =
             group * (shape.headDimension + Int(MK_PAGE) + Int(MK_WARPS) * shape.headDimension + 2) * 4
 
         for (index, layer) in layers.enumerated() {
             try observe?()
-            try prepare(x, rows: rows, gain: layer.inputNorm, into: rowsOf(ld), rowScale: rowScale)
-            try device.run(
-                layer.qkv, half: half, rowsOf(ld), rows: rows, Epilogue(rowScale: rowScale, raw: qkv, rawStride: qkvLD))
-            rope.query_norm = layer.queryNorm?.address ?? 0
-            rope.key_norm = layer.keyNorm?.address ?? 0
-            rope.cache.layer = Int32(index)
-            attention.cache.layer = Int32(index)
-            try device.launch("rope_and_store", grid: (rows, 1), shared: shape.headDimension * 4, rope)
-            try device.launch(
-                "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: attentionShared, attention)
-            try device.launch(
-                "combine_rows", grid: (ceiling(rows * attended.ld / 8, Int(MK_THREADS)), 1), attention)
+            try runNormed(
+                layer.qkv, x, rows: rows, gain: layer.inputNorm, prepared: rowsOf(ld), rowScale: rowScale,
+                Epilogue(raw: qkv, rawStride: qkvLD))
+            if attendsFrames {
+                frames.cache = cache
+                frames.cache.layer = Int32(index)
+                let pairs = ceiling(shape.heads, Int(MK_WARPS / MK_FRAME_GROUPS))
+                try device.launch("attend_frames", grid: (rows, pairs), shared: framesShared, frames)
+            } else {
+                rope.query_norm = layer.queryNorm?.address ?? 0
+                rope.key_norm = layer.keyNorm?.address ?? 0
+                rope.cache.layer = Int32(index)
+                attention.cache.layer = Int32(index)
+                try device.launch("rope_and_store", grid: (rows, 1), shared: shape.headDimension * 4, rope)
+                try device.launch(
+                    "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: attentionShared, attention)
+                try device.launch(
+                    "combine_rows", grid: (ceiling(rows * attended.ld / 8, Int(MK_THREADS)), 1), attention)
+            }
             try device.run(
                 layer.output, half: half, attended, rows: rows,
                 Epilogue(scale: layer.attentionScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
-            try prepare(x, rows: rows, gain: layer.postNorm, into: rowsOf(ld), rowScale: rowScale)
-            try device.run(
-                layer.gateUp, half: half, rowsOf(ld), rows: rows,
-                Epilogue(rowScale: rowScale, activation: Int(MK_SWIGLU), output: innerRows))
+            try runNormed(
+                layer.gateUp, x, rows: rows, gain: layer.postNorm, prepared: rowsOf(ld), rowScale: rowScale,
+                Epilogue(activation: Int(MK_SWIGLU), output: innerRows))
             try device.run(
                 layer.down, half: half, innerRows, rows: rows,
                 Epilogue(scale: layer.feedForwardScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
         }
         try observe?()
+    }
+
+    /// Whether rows are codec frames, whose attention is one kernel: a short window, plain narrow heads.
+    private var attendsFrames: Bool {
+        half == Int(MK_F16) && shape.window != nil && shape.heads == shape.keyValueHeads && shape.headDimension <= 64
+            && queryWidth % Int(MK_CHUNK) == 0 && layers.allSatisfy { $0.queryNorm == nil && $0.keyNorm == nil }
+    }
+
+    /// Rows up to which a float16 layer behind an RMSNorm takes the norm into its own launch.
+    private static let normedRows = 16
+
+    /// Runs a layer behind an RMSNorm over float rows `x` [rows, ld].
+    /// - Parameters:
+    ///   - prepared: room for the rows that go in.
+    ///   - rowScale: room for a float a row.
+    func runNormed(
+        _ layer: PackedLayer, _ x: UInt64, rows: Int, gain: DeviceBuffer, prepared: HalfRows, rowScale: UInt64,
+        _ epilogue: Epilogue
+    ) throws(CUDAError) {
+        guard half == Int(MK_F16), layer.weightsLow == nil, rows <= Self.normedRows else {
+            try prepare(x, rows: rows, gain: gain, into: prepared, rowScale: rowScale)
+            var epilogue = epilogue
+            epilogue.rowScale = rowScale
+            return try device.run(layer, half: half, prepared, rows: rows, epilogue)
+        }
+        var a = mk_normed_arguments()
+        a.product = device.arguments(layer, prepared, rows: rows, epilogue)
+        a.x = x
+        a.gain = gain.address
+        a.ld_x = Int32(ld)
+        a.width = Int32(shape.hidden)
+        a.epsilon = shape.normEpsilon
+        // Tiles a block: one wave of blocks if that can be.
+        let blocks = ceiling(rows, 8)
+        let tiles = [1, 2].first { blocks * ceiling(layer.tiles, $0) <= device.info.multiprocessors } ?? 4
+        try device.launch(
+            "gemm_f16_normed\(tiles)", grid: (blocks, ceiling(layer.tiles, tiles)),
+            shared: Int(MK_WARPS) * (tiles * 64 + 8) * 4, a)
     }
 
     /// Splits rows for a layer behind an RMSNorm, or behind nothing without `gain`.

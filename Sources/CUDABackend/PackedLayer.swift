@@ -270,6 +270,25 @@ extension CUDADevice {
         _ layer: PackedLayer, half: Int, _ input: HalfRows, rows: Int, columns: Int? = nil, history: History? = nil,
         slots: UInt64 = 0, tiles: Int? = nil, form: ProductForm? = nil, _ epilogue: Epilogue
     ) throws(CUDAError) {
+        let a = arguments(
+            layer, input, rows: rows, columns: columns, history: history, slots: slots, tiles: tiles, epilogue)
+        let isSplit = input.low != 0
+        let shape = ProductForm.Shape(
+            rows: rows, tiles: Int(a.tiles), chunks: layer.chunks, splits: layer.splits, isSplit: isSplit)
+        let form =
+            form
+            ?? ProductForm.fastest(
+                shape, half: half, isExact: layer.weightsLow != nil,
+                on: .init(multiprocessors: info.multiprocessors, sharedMemory: info.sharedMemory))
+        let name = "gemm_" + (half == Int(MK_BF16) ? "bf16" : "f16") + (isSplit ? "_split_" : "_plain_") + form.name
+        try launch(name, grid: form.grid(shape), shared: form.sharedBytes(shape), a)
+    }
+
+    /// What a layer's kernels are told, for ``run(_:half:_:rows:columns:history:slots:tiles:form:_:)``.
+    func arguments(
+        _ layer: PackedLayer, _ input: HalfRows, rows: Int, columns: Int? = nil, history: History? = nil,
+        slots: UInt64 = 0, tiles: Int? = nil, _ epilogue: Epilogue
+    ) -> mk_gemm_arguments {
         var a = mk_gemm_arguments()
         a.weights = layer.weights.address
         a.weights_low = layer.weightsLow?.address ?? 0
@@ -304,15 +323,6 @@ extension CUDADevice {
         a.inverse_beta = epilogue.snake?.inverseBeta ?? 0
         a.period = Int32(layer.period)
         a.clamp = epilogue.clamps ? 1 : 0
-        let isSplit = input.low != 0
-        let shape = ProductForm.Shape(
-            rows: rows, tiles: Int(a.tiles), chunks: layer.chunks, splits: layer.splits, isSplit: isSplit)
-        let form =
-            form
-            ?? ProductForm.fastest(
-                shape, half: half, isExact: layer.weightsLow != nil,
-                on: .init(multiprocessors: info.multiprocessors, sharedMemory: info.sharedMemory))
-        let name = "gemm_" + (half == Int(MK_BF16) ? "bf16" : "f16") + (isSplit ? "_split_" : "_plain_") + form.name
-        try launch(name, grid: form.grid(shape), shared: form.sharedBytes(shape), a)
+        return a
     }
 }

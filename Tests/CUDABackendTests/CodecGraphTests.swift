@@ -60,6 +60,25 @@ import Testing
         #expect(decoder.codec.usesGraphs)
     }
 
+    /// Few rows have their norms in their products, more rows have them apart; frames behind a page's end see those before it.
+    @Test func anyPacketsGiveTheSameSamples() throws {
+        let codes = (0..<(68 * 16)).map { Int32($0 * 53 % 128) }
+        func speak(_ packets: [Int], _ card: EmulatedCard) throws -> [Float] {
+            let decoder = try Self.load(card)
+            let slot = try #require(try decoder.openSlot())
+            var samples: [Float] = []
+            var done = 0
+            for frames in packets {
+                samples += try decoder.decode([(slot, Array(codes[(done * 16)..<((done + frames) * 16)]))])[0]
+                done += frames
+            }
+            return samples
+        }
+        let long = try speak([20, 20, 20, 8], EmulatedCard())
+        #expect(long.count == 68 * 1920 && long.allSatisfy(\.isFinite))
+        #expect(try speak([1, 1, 2, 16, 16, 16, 9, 7], EmulatedCard(multiprocessors: 2, seed: 9)) == long)
+    }
+
     /// More shapes than are kept.
     @Test func shapesComeAndGo() throws {
         let card = EmulatedCard()

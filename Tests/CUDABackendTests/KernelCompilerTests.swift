@@ -23,7 +23,9 @@ import Testing
 
     @Test func allSourceIsEmbedded() {
         let source = KernelCompiler.source
-        for name in ["KernelArguments.h", "primitives.cu", "linear.cu", "attention.cu", "sampler.cu", "step.cu"] {
+        for name in [
+            "KernelArguments.h", "primitives.cu", "linear.cu", "tiles.cu", "attention.cu", "sampler.cu", "step.cu",
+        ] {
             #expect(source.contains("\"\(name)\""))
         }
         #expect(source.contains("talker_step") && source.contains("roll_histories"))

@@ -46,6 +46,7 @@ const Kernel kernels[] = {
     ENTRY(prepare_rows),           ENTRY(rope_and_store),        ENTRY(attend_rows),
     ENTRY(combine_rows),           ENTRY(sample_codes),          ENTRY(embed_frames),
     ENTRY(embed_prompt),           ENTRY(gather_halves),         ENTRY(predictor_input),
+    ENTRY(gemm_f16_normed1), ENTRY(gemm_f16_normed2), ENTRY(gemm_f16_normed4), ENTRY(attend_frames),
     ENTRY(sum_codebooks),          ENTRY(depthwise_norm),        ENTRY(roll_histories),
     ENTRY(pack_weights),           ENTRY(fill_noise),            ENTRY(talker_step),
     ENTRY(predictor_frame),

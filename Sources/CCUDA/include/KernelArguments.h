@@ -29,6 +29,9 @@ enum {
     MK_GATHER = 8,
     /// Parts of a long product's operands that are under way or in use at a time.
     MK_TILE_STAGES = 4,
+    /// Groups of positions that a head's attention is summed in, and positions that a lane loads at once.
+    MK_FRAME_GROUPS = 8,
+    MK_FRAME_BATCH = 9,
     /// Bytes of shared memory that the sampler works in.
     MK_SAMPLER_BYTES = 2304,
 };
@@ -219,6 +222,31 @@ typedef struct {
     /// If given: int [batch][groups] that decide instead of the logits (teacher forcing).
     mk_address forced;
 } mk_sample_arguments;
+
+/// A linear layer behind an RMSNorm, over few float rows: what mk_prepare_arguments and mk_gemm_arguments say together.
+typedef struct {
+    /// Without input; it has 16 splits.
+    mk_gemm_arguments product;
+    /// Float [rows][ld_x].
+    mk_address x, gain;
+    int ld_x, width;
+    float epsilon;
+    int unused;
+} mk_normed_arguments;
+
+/// Attention of the codec's transformer over the last `window` positions, heads without norm, each with its own keys.
+typedef struct {
+    /// Float rows: queries, keys, values; not rotated.
+    mk_address qkv;
+    int ld, rows, heads, window;
+    /// Rows of one session, one position after the other.
+    int columns, ld_output;
+    mk_address frequencies;
+    mk_address row_slots, row_positions;
+    mk_cache cache;
+    /// Half rows and what rounding lost.
+    mk_address output, output_low;
+} mk_frame_attention_arguments;
 
 /// Sums of codebook rows: halves [rows][ld_output], first codebook and then the others' sum.
 typedef struct {

@@ -1,4 +1,5 @@
-// What the codec decoder needs beside convolutions: codebook sums, the ConvNeXt front, histories.
+// What the codec decoder needs beside convolutions: codebook sums, its transformer's attention and norms, the ConvNeXt
+// front, histories.
 
 // Grid: rows.
 KERNEL sum_codebooks(const mk_codebook_arguments p) {
@@ -89,4 +90,184 @@ KERNEL roll_histories(const mk_roll_arguments p) {
         if (i < total) ((uint4 *)history)[i] = v;
         __syncthreads();
     }
+}
+
+// Tiles [T · y, T · y + T) of a linear layer behind an RMSNorm: prepare and gemm of linear.cu in one, to the bit. A
+// warp takes its run's chunks from the float rows themselves.
+// Grid: x blocks of 8 rows, y blocks of T tiles. Shared memory: MK_WARPS · (T · 64 + 8) floats.
+template <int T>
+DEVICE void gemm_normed(const mk_normed_arguments &p) {
+    const mk_gemm_arguments &product = p.product;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    const int row0 = blockIdx.x * 8, row = row0 + g, tile0 = blockIdx.y * T;
+    const int run = ceiling(product.chunks, MK_WARPS);
+    const int begin = min(product.chunks, warp * run), end = min(product.chunks, begin + run);
+    float *partial = (float *)dynamic_shared(), *run_sums = partial + MK_WARPS * T * 64;
+    float sums[T][1][4], squares = 0;
+#pragma unroll
+    for (int i = 0; i < T; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) sums[i][0][j] = 0;
+    for (int c = begin; c < end; c++) {
+        uint4 high[1][1], low[1][1], b[1][T];
+#pragma unroll
+        for (int i = 0; i < T; i++) {
+            const long long at = ((long long)(tile0 + i) * product.chunks + c) * (MK_TILE * MK_CHUNK) + lane * 8;
+            b[0][i] = make_uint4(0, 0, 0, 0);
+            if (tile0 + i < product.tiles) b[0][i] = load_half_row((const half_bits *)product.weights + at);
+        }
+        float v[8], y[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int k = c * MK_CHUNK + t * 8 + i;
+            const bool live = row < product.rows && k < p.width;
+            v[i] = live ? ((const float *)p.x)[(long long)row * p.ld_x + k] : 0.0f;
+            y[i] = live ? v[i] * ((const float *)p.gain)[k] : 0.0f;
+        }
+        squares += sum_of_four(sum_of_squares(v));
+        split_eight<MK_F16>(y, high[0][0], low[0][0]);
+        multiply_chunks<MK_F16, T, 1, 1>(sums, high, low, b);
+    }
+#pragma unroll
+    for (int i = 0; i < T; i++) {
+        float *at = partial + ((warp * T + i) * 32 + lane) * 2;
+        at[0] = sums[i][0][0] + sums[i][0][2];
+        at[1] = sums[i][0][1] + sums[i][0][3];
+    }
+    if (t == 0) run_sums[g * MK_WARPS + warp] = squares;
+    __syncthreads();
+    const int item = threadIdx.x, i = item >> 5, item_row = (item & 31) >> 2;
+    if (i >= T || row0 + item_row >= product.rows || tile0 + i >= product.tiles) return;
+    float v0 = 0, v1 = 0;
+    for (int s = 0; s < MK_WARPS; s++) {
+        const float *at = partial + ((s * T + i) * 32 + (item & 31)) * 2;
+        v0 += at[0];
+        v1 += at[1];
+    }
+    const float scale = inverse_rms(run_sums + item_row * MK_WARPS, p.width, p.epsilon);
+    finish<MK_F16>(product, row0 + item_row, (tile0 + i) * MK_TILE + (item & 3) * 2, v0 * scale, v1 * scale);
+}
+
+KERNEL gemm_f16_normed1(const mk_normed_arguments p) { gemm_normed<1>(p); }
+KERNEL gemm_f16_normed2(const mk_normed_arguments p) { gemm_normed<2>(p); }
+KERNEL gemm_f16_normed4(const mk_normed_arguments p) { gemm_normed<4>(p); }
+
+// Where position j of a head keeps element 0 of its key; its value is value_offset floats later.
+DEVICE float *frame_key(const mk_cache &c, int slot, int head, int j) {
+    return page_keys(c, cache_page(c, slot, j / MK_PAGE), head) + j % MK_PAGE * c.dim;
+}
+
+// Attention of one row and two heads: rotates, keeps keys and values, attends. A head has MK_FRAME_GROUPS warps; warp s
+// takes the positions ≡ s (mod MK_FRAME_GROUPS) of the window, oldest first, and their sums are added in order: the
+// row's position alone decides which. Keys of the packet's own rows are rotated anew by every row behind them. A lane
+// holds elements l and dim / 2 + l of a head.
+// Grid: x rows, y pairs of heads. Shared memory: columns · dim / 2 pairs, then [MK_WARPS][dim + 2] floats.
+KERNEL attend_frames(const mk_frame_attention_arguments p) {
+    const int dim = p.cache.dim, half = dim / 2, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const int row = blockIdx.x, column = row % p.columns, group = warp % MK_FRAME_GROUPS;
+    const int head = blockIdx.y * (MK_WARPS / MK_FRAME_GROUPS) + warp / MK_FRAME_GROUPS;
+    const int slot = ((const int *)p.row_slots)[row], position = ((const int *)p.row_positions)[row];
+    const int start = position - column;
+    float2 *turns = (float2 *)dynamic_shared();
+    float *sums = (float *)(turns + p.columns * half);
+    for (int i = threadIdx.x; i < (column + 1) * half; i += MK_THREADS)
+        turns[i] = rotation(start + i / half, ((const float *)p.frequencies)[i % half]);
+    __syncthreads();
+
+    const bool live = lane < half && head < p.heads;
+    const float *own = (const float *)p.qkv + (long long)row * p.ld + head * dim + lane;
+    const int keys = p.heads * dim, values = 2 * keys;
+    float q0 = 0, q1 = 0;
+    if (live) {
+        const float2 turn = turns[column * half + lane];
+        q0 = own[0] * turn.x - own[half] * turn.y;
+        q1 = own[half] * turn.x + own[0] * turn.y;
+    }
+    const float scale = 1.0f / sqrtf((float)dim);
+    const int oldest = max(0, position - p.window + 1);
+    const int first = oldest + ((group - oldest) & (MK_FRAME_GROUPS - 1));
+    float maximum = -INFINITY, total = 0, sum0 = 0, sum1 = 0;
+    for (int base = first; base <= position; base += MK_FRAME_GROUPS * MK_FRAME_BATCH) {
+        float k0[MK_FRAME_BATCH], k1[MK_FRAME_BATCH], v0[MK_FRAME_BATCH], v1[MK_FRAME_BATCH], scores[MK_FRAME_BATCH];
+#pragma unroll
+        for (int i = 0; i < MK_FRAME_BATCH; i++) {
+            const int j = base + i * MK_FRAME_GROUPS;
+            k0[i] = k1[i] = v0[i] = v1[i] = 0;
+            if (!live || j > position) continue;
+            if (j < start) {
+                const float *at = frame_key(p.cache, slot, head, j) + lane;
+                k0[i] = at[0];
+                k1[i] = at[half];
+                v0[i] = at[value_offset(p.cache)];
+                v1[i] = at[value_offset(p.cache) + half];
+            } else {
+                const float *at = own - (long long)(position - j) * p.ld;
+                k0[i] = at[keys];
+                k1[i] = at[keys + half];
+                v0[i] = at[values];
+                v1[i] = at[values + half];
+            }
+        }
+        float highest = maximum;
+#pragma unroll
+        for (int i = 0; i < MK_FRAME_BATCH; i++) {
+            const int j = base + i * MK_FRAME_GROUPS;
+            if (live && j >= start && j <= position) {
+                const float2 turn = turns[(j - start) * half + lane];
+                const float a = k0[i], b = k1[i];
+                k0[i] = a * turn.x - b * turn.y;
+                k1[i] = b * turn.x + a * turn.y;
+            }
+            const float dot = sum_of_lanes(fmaf(k1[i], q1, k0[i] * q0));
+            scores[i] = j <= position ? dot * scale : -INFINITY;
+            highest = fmaxf(highest, scores[i]);
+        }
+        const float factor = expf(maximum - highest);
+        total *= factor;
+        sum0 *= factor;
+        sum1 *= factor;
+#pragma unroll
+        for (int i = 0; i < MK_FRAME_BATCH; i++) {
+            const int j = base + i * MK_FRAME_GROUPS;
+            const float weight = expf(scores[i] - highest);
+            total += weight;
+            sum0 = fmaf(weight, v0[i], sum0);
+            sum1 = fmaf(weight, v1[i], sum1);
+            if (live && j == position) {
+                float *at = frame_key(p.cache, slot, head, j) + lane;
+                at[0] = k0[i];
+                at[half] = k1[i];
+                at[value_offset(p.cache)] = v0[i];
+                at[value_offset(p.cache) + half] = v1[i];
+            }
+        }
+        maximum = highest;
+    }
+    float *at = sums + warp * (dim + 2);
+    if (lane == 0) {
+        at[0] = maximum;
+        at[1] = total;
+    }
+    if (lane < half) {
+        at[2 + lane] = sum0;
+        at[2 + half + lane] = sum1;
+    }
+    __syncthreads();
+    const int out_head = threadIdx.x / dim, d = threadIdx.x % dim;
+    const int to = blockIdx.y * (MK_WARPS / MK_FRAME_GROUPS) + out_head;
+    if (out_head >= MK_WARPS / MK_FRAME_GROUPS || to >= p.heads) return;
+    const float *parts = sums + out_head * MK_FRAME_GROUPS * (dim + 2);
+    float highest = -INFINITY, all = 0, v = 0;
+    for (int s = 0; s < MK_FRAME_GROUPS; s++) highest = fmaxf(highest, parts[s * (dim + 2)]);
+    for (int s = 0; s < MK_FRAME_GROUPS; s++) {
+        const float *part = parts + s * (dim + 2);
+        const float factor = expf(part[0] - highest);
+        all = fmaf(part[1], factor, all);
+        v = fmaf(part[2 + d], factor, v);
+    }
+    half_bits high, low;
+    split_half<MK_F16>(v / all, high, low);
+    const long long out = (long long)row * p.ld_output + to * dim + d;
+    ((half_bits *)p.output)[out] = high;
+    ((half_bits *)p.output_low)[out] = low;
 }
