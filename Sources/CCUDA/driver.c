@@ -72,6 +72,7 @@ int mk_cuda_open(mk_cuda_driver *d, char *message, size_t size) {
         {"cuStreamBeginCapture_v2", (void **)&d->capture_begin},
         {"cuStreamEndCapture", (void **)&d->capture_end},
         {"cuGraphInstantiateWithFlags", (void **)&d->graph_instantiate},
+        {"cuGraphUpload", (void **)&d->graph_upload},
         {"cuGraphLaunch", (void **)&d->graph_launch},
         {"cuGraphDestroy", (void **)&d->graph_destroy},
         {"cuGraphExecDestroy", (void **)&d->graph_exec_destroy},

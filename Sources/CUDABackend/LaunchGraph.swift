@@ -30,6 +30,8 @@ final class LaunchGraph {
         guard let executable else { throw .driver(call: "cuGraphInstantiate", code: 500, name: "not found") }
         self.device = device
         self.executable = executable
+        // Takes what it needs on the card now, rather than with the first launch.
+        try driver.check(driver.api.graph_upload(executable, device.stream), "cuGraphUpload")
     }
 
     /// Issues all of it on the device's stream.

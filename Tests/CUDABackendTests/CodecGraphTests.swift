@@ -79,6 +79,19 @@ import Testing
         #expect(try speak([1, 1, 2, 16, 16, 16, 9, 7], EmulatedCard(multiprocessors: 2, seed: 9)) == long)
     }
 
+    /// docs/cuda.md lists them. With more than 16 rows the norms are launches of their own.
+    @Test func launchesOfAPacket() throws {
+        let card = EmulatedCard()
+        let decoder = try Self.load(card, EmulatedCard.driverWithoutGraphs)
+        let layers = decoder.codec.configuration.transformer.layers
+        let slot = try #require(try decoder.openSlot())
+        for (frames, launches) in [(1, 44 + 5 * layers), (17, 45 + 7 * layers)] {
+            let before = card.launches
+            _ = try decoder.decode([(slot, Array(repeating: 1, count: frames * 16))])
+            #expect(card.launches - before == launches)
+        }
+    }
+
     /// More shapes than are kept.
     @Test func shapesComeAndGo() throws {
         let card = EmulatedCard()
@@ -89,9 +102,16 @@ import Testing
     }
 
     /// Where recording fails, launches go on one by one.
-    @Test func aDriverThatCannotMakeGraphsStillDecodes() throws {
+    @Test(arguments: [false, true])
+    func aDriverThatCannotMakeGraphsStillDecodes(late: Bool) throws {
         let card = EmulatedCard()
-        let driver = EmulatedCard.makeDriver { $0.graph_instantiate = { _, _, _ in mk_cu_result(MK_CU_OUT_OF_MEMORY) } }
+        let driver = EmulatedCard.makeDriver {
+            if late {
+                $0.graph_upload = { _, _ in mk_cu_result(MK_CU_OUT_OF_MEMORY) }
+            } else {
+                $0.graph_instantiate = { _, _, _ in mk_cu_result(MK_CU_OUT_OF_MEMORY) }
+            }
+        }
         let decoder = try Self.load(card, driver)
         #expect(try Self.speak(decoder) == Self.plain.get())
         #expect(card.graphLaunches == 0 && !decoder.codec.usesGraphs)

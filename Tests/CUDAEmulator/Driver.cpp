@@ -544,6 +544,10 @@ mk_cu_result graph_instantiate(mk_cu_graph_exec *executable, mk_cu_graph graph, 
     return 0;
 }
 
+mk_cu_result graph_upload(mk_cu_graph_exec executable, mk_cu_stream stream) {
+    return executable && stream ? state(card_of(((Stream *)stream)->card)) : INVALID_HANDLE;
+}
+
 mk_cu_result graph_launch(mk_cu_graph_exec executable, mk_cu_stream handle) {
     Stream *stream = (Stream *)handle;
     if (!executable || !stream) return INVALID_HANDLE;
@@ -688,6 +692,7 @@ void mk_emulator_driver(mk_cuda_driver *d) {
     d->capture_begin = capture_begin;
     d->capture_end = capture_end;
     d->graph_instantiate = graph_instantiate;
+    d->graph_upload = graph_upload;
     d->graph_launch = graph_launch;
     d->graph_destroy = graph_destroy;
     d->graph_exec_destroy = graph_destroy;

@@ -97,6 +97,7 @@ typedef struct {
     mk_cu_result (*capture_begin)(mk_cu_stream stream, int mode);
     mk_cu_result (*capture_end)(mk_cu_stream stream, mk_cu_graph *graph);
     mk_cu_result (*graph_instantiate)(mk_cu_graph_exec *executable, mk_cu_graph graph, unsigned long long flags);
+    mk_cu_result (*graph_upload)(mk_cu_graph_exec executable, mk_cu_stream stream);
     mk_cu_result (*graph_launch)(mk_cu_graph_exec executable, mk_cu_stream stream);
     mk_cu_result (*graph_destroy)(mk_cu_graph graph);
     mk_cu_result (*graph_exec_destroy)(mk_cu_graph_exec executable);

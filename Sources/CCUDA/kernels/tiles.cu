@@ -65,6 +65,10 @@ struct tile_copies {
     }
 };
 
+// The same words, but new to the compiler, which may then compute them where a product wants its operand: four registers
+// in a row, of two loads. Else it copies them there for every tile.
+DEVICE uint4 renewed(uint4 v, unsigned zero) { return make_uint4(v.x ^ zero, v.y ^ zero, v.z ^ zero, v.w ^ zero); }
+
 // Grid: x blocks of rows, y blocks of tiles. Shared memory: MK_TILE_STAGES stages, or rows · ld floats if that is more;
 // with several groups of warps these behind the stages, for each.
 template <int HALF, int SPLIT, int WM, int WN, int T, int KG>
@@ -77,6 +81,8 @@ DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
     const int rounds = ceiling(runs, KG), steps = rounds * run;
     char *stages = dynamic_shared();
     float *gathered = (float *)(KG == 1 ? stages : stages + MK_TILE_STAGES * form::stage_bytes);
+    // Which the compiler cannot know.
+    const unsigned zero = (unsigned)p.splits >> 30;
     const bool has_rows = row0 + warp_group * form::group_rows < p.rows;
 
     tile_copies<SPLIT, WM, WN, T, KG> copies;
@@ -119,8 +125,8 @@ DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
             uint4 a0[1][2], a1[1][2], b[1][T];
 #pragma unroll
             for (int j = 0; j < 2; j++) {
-                a0[0][j] = *(const uint4 *)(inputs + j * 1024);
-                a1[0][j] = *(const uint4 *)(inputs + j * 1024 + 512);
+                a0[0][j] = renewed(*(const uint4 *)(inputs + j * 1024), zero);
+                a1[0][j] = renewed(*(const uint4 *)(inputs + j * 1024 + 512), zero);
             }
 #pragma unroll
             for (int i = 0; i < T; i++) b[0][i] = *(const uint4 *)(weights + i * 512);
