@@ -31,7 +31,9 @@ import Testing
     }
 
     /// Processes that this one, or another, has started as workers, by their command line.
-    private func workers(of own: pid_t = ProcessInfo.processInfo.processIdentifier) -> [pid_t] {
+    private func workers(
+        of own: pid_t = ProcessInfo.processInfo.processIdentifier, besides others: [pid_t] = []
+    ) -> [pid_t] {
         return (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.compactMap { pid_t($0) }.filter { pid in
             guard let status = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
                 let line = try? String(contentsOfFile: "/proc/\(pid)/cmdline", encoding: .utf8)
@@ -39,6 +41,7 @@ import Testing
             // After the name in brackets: state, parent.
             let fields = status.split(separator: ")").last?.split(separator: " ") ?? []
             return line.hasPrefix("martlet\0worker\0") && fields.count > 1 && fields[1] == "\(own)"
+                && !others.contains(pid)
         } ?? []
     }
 
@@ -88,12 +91,14 @@ import Testing
         var options = options()
         // It cannot end before it is read.
         options.maxUnreadFrames = 2
+        // An engine of another test may still be about to end.
+        let others = workers()
         let engine = SpeechEngine(model: model, options: options)
         let stream = try engine.speak(request(frames: 2000), packets: .fixed(1))
         var before = 0
         var iterator = stream.makeAsyncIterator()
         while case .packet = await iterator.next(), before < 2 { before += 1 }
-        let victims = workers()
+        let victims = workers(besides: others)
         #expect(victims.count == 1)
         for pid in victims {
             // Its own process group.
@@ -111,7 +116,7 @@ import Testing
         #expect(engine.statistics.workerRestarts == 1)
 
         // Killed while nobody has heard anything, it costs nobody anything, whatever it was told before.
-        let doomed = workers()
+        let doomed = workers(besides: others)
         for pid in doomed { kill(pid, SIGSTOP) }
         async let last = SpokenResult(try engine.speak(request(frames: 6)))
         try await Task.sleep(for: .milliseconds(100))
@@ -127,6 +132,7 @@ import Testing
         var options = options()
         options.maxUnreadFrames = 2
         options.workerTimeout = 5
+        let others = workers()
         let engine = SpeechEngine(model: model, options: options)
         let stream = try engine.speak(request(frames: 2000), packets: .fixed(1))
         var iterator = stream.makeAsyncIterator()
@@ -134,7 +140,7 @@ import Testing
             Issue.record("no packet")
             return
         }
-        let hung = workers()
+        let hung = workers(besides: others)
         for pid in hung { kill(pid, SIGSTOP) }
         let lost = await SpokenResult(stream)
         #expect(lost.summary?.finishReason == .workerLost)
