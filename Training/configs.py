@@ -19,8 +19,10 @@ CODEC_IDS = {k: BOOK + v for k, v in dict(
 LANGUAGES = {"english": BOOK + 2}
 SPEAKERS = {name: BOOK + 900 + i for i, name in enumerate(("linnet", "heron", "merlin"))}
 
-GENERATION = dict(do_sample=True, repetition_penalty=1.0, temperature=0.9, top_p=1.0, top_k=50, subtalker_dosample=True,
-                  subtalker_temperature=0.9, subtalker_top_p=1.0, subtalker_top_k=50, max_new_tokens=1024)
+GENERATION = dict(do_sample=True, repetition_penalty=1.0, temperature=0.6, top_p=1.0, top_k=50, subtalker_dosample=True,
+                  subtalker_temperature=0.6, subtalker_top_p=1.0, subtalker_top_k=50, max_new_tokens=1024)
+
+GUIDED = 2  # the talker's layer whose first head is led to the place in the text that is spoken
 
 TALKER = dict(hidden=320, inter=768, layers=6, heads=5, kv=1, head_dim=64, text_hidden=256)
 PREDICTOR = dict(hidden=192, inter=448, layers=3, heads=3, kv=1, head_dim=64)
@@ -53,6 +55,7 @@ def main_config(ids: dict, text_vocab: int) -> dict:
         tts_bos_token_id=ids["<tts_text_bos>"], tts_eos_token_id=ids["<tts_text_eod>"],
         tts_pad_token_id=ids["<tts_pad>"], model_type="qwen3_tts", tokenizer_type="qwen3_tts_tokenizer_12hz",
         tts_model_size="0b6", tts_model_type="custom_voice", martlet_text_normalizer="english",
+        martlet_alignment_head=dict(layer=GUIDED, head=0),
         talker_config=talker, transformers_version="4.57.3")
 
 

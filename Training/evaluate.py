@@ -2,13 +2,15 @@
 
     evaluate.py say      --voice FOLDER --text heldout.txt --root DEBIAN_ROOT --work FOLDER [--martlet PATH]
     evaluate.py measure  --voice FOLDER --text heldout.txt --work FOLDER
+    evaluate.py words    --voice FOLDER --text heldout.txt --work FOLDER
     evaluate.py codec    --codec codec.pt --text heldout.txt --root DEBIAN_ROOT --work FOLDER
     evaluate.py pictures --work FOLDER --out FOLDER
 
 `say` writes WORK/MODE/SPEAKER-LINE.wav and .json (modes: greedy, sampled, again: another seed) and the teacher's
 WORK/teacher/SPEAKER-LINE.wav; what exists is kept, so it resumes. `measure` prints word error against the teacher's,
 how many ended by EOS within 0.7 to 1.4 of the teacher's duration, what a classifier of the speakers gets right,
-real-time factor, time to the first audio, and the ten worst sentences. `codec` prints STOI and wide-band PESQ of the
+real-time factor, time to the first audio, and the ten worst sentences. `words` compares when words begin, as martlet
+says, with what pocketsphinx finds where it aligns the speech with the text. `codec` prints STOI and wide-band PESQ of the
 codec alone. `pictures` draws ten spectrograms beside the teacher's. Needs pocketsphinx, pystoi, pesq, matplotlib.
 """
 from __future__ import annotations
@@ -153,6 +155,38 @@ def measure(a, lines):
         print(f"equal under two seeds: {same}")
 
 
+def begins(job):
+    """[(word, seconds at which pocketsphinx hears it begin)]"""
+    path, text = job
+    from pocketsphinx import Decoder
+    decoder = Decoder(samprate=16000, loglevel="FATAL", bestpath=False)
+    quiet = 1600
+    pcm = np.clip(at_16k(read_wav(path)) * 32767, -32768, 32767).astype(np.int16)
+    try:
+        decoder.set_align_text(" ".join(words(text)))
+        decoder.start_utt()
+        decoder.process_raw(np.concatenate([np.zeros(quiet, np.int16), pcm]).tobytes(), full_utt=True)
+        decoder.end_utt()
+        return [(s.word, s.start_frame * 0.01 - quiet / 16000) for s in decoder.seg() or [] if s.word[0] not in "<("]
+    except RuntimeError:  # a word that its dictionary does not have
+        return []
+
+
+def spoken_words(a, lines):
+    with ProcessPoolExecutor(a.jobs) as pool:
+        for mode in a.modes:
+            jobs = [(a.work / mode / f"{s}-{i}.wav", line) for s in configs.SPEAKERS for i, line in enumerate(lines)]
+            late, used = [], 0
+            for (path, _), heard in zip(jobs, pool.map(begins, jobs)):
+                told = json.loads(path.with_suffix(".json").read_text())["words"]
+                if heard and len(told) == len(heard):
+                    used += 1
+                    late += [w["start"] - start for w, (_, start) in zip(told, heard)]
+            off = np.abs(late)
+            print(f"{mode}: {len(late)} words of {used} sentences, half within {np.median(off) * 1000:.0f} ms, 90 % within "
+                  f"{np.percentile(off, 90) * 1000:.0f} ms, late by {np.median(late) * 1000:.0f} ms (median)")
+
+
 def codec(a, lines):
     import torch
     from pesq import pesq
@@ -192,7 +226,7 @@ def pictures(a, lines):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("step", choices=("say", "measure", "codec", "pictures"))
+    ap.add_argument("step", choices=("say", "measure", "words", "codec", "pictures"))
     ap.add_argument("--voice")
     ap.add_argument("--codec", type=Path)
     ap.add_argument("--text", type=Path, required=True)
@@ -204,7 +238,8 @@ def main():
     ap.add_argument("--jobs", type=int, default=2)
     ap.add_argument("--modes", nargs="+", choices=MODES, default=["greedy", "sampled"])
     a = ap.parse_args()
-    globals()[a.step](a, a.text.read_text().splitlines()[: a.count])
+    steps = dict(say=say, measure=measure, words=spoken_words, codec=codec, pictures=pictures)
+    steps[a.step](a, a.text.read_text().splitlines()[: a.count])
 
 
 if __name__ == "__main__":

@@ -35,7 +35,6 @@ from text import Tokens
 LENGTH = 256
 HELD_ROWS = 24
 HELD_EVERY = 331  # one line of the text in so many is not trained on
-GUIDED = 2  # the layer whose first head is led
 NOWHERE = 255
 NEAR = 4.0  # characters
 
@@ -262,7 +261,8 @@ class Trainer:
             if m.training and self.a.dropout:
                 x = F.dropout(x, self.a.dropout, True)
             mask = (doc[:, :, None] == doc[:, None]) & torch.ones(l, l, dtype=torch.bool, device=src.device).tril()
-            h, scores = m.hidden(x.bfloat16() if self.device.type == "cuda" else x, pos, mask[:, None], guided=GUIDED)
+            h, scores = m.hidden(
+                x.bfloat16() if self.device.type == "cuda" else x, pos, mask[:, None], guided=configs.GUIDED)
             look = scores.float().masked_fill(~mask, -1e4).softmax(-1)
             spoken = (place != NOWHERE)
             near = torch.exp(-(place[:, :, None] - where[:, None]).float().square() / (2 * NEAR * NEAR))

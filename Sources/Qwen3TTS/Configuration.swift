@@ -32,6 +32,9 @@ public struct Configuration: Equatable, Sendable {
     /// The text normaliser a model wants its text prepared with (`martlet_text_normalizer`), or nil. The released
     /// models have none; a voice trained on letters only names `english`.
     public var textNormalizer: String?
+    /// The head of the talker that looks at the text that is being spoken (`martlet_alignment_head`), or nil. The
+    /// released models name none.
+    public var alignmentHead: AlignmentHead?
 
     /// Reads `config.json`, `generation_config.json` (may be absent) and `speech_tokenizer/config.json`.
     ///
@@ -82,6 +85,13 @@ public struct Configuration: Equatable, Sendable {
         if let name = textNormalizer, name != "english" {
             throw main.bad(
                 "martlet_text_normalizer", expected: "\"english\" or nothing", found: ModelError.quoted(name))
+        }
+
+        if main.has("martlet_alignment_head") {
+            let head = try main.section("martlet_alignment_head")
+            alignmentHead = AlignmentHead(
+                layer: try head.integer("layer", in: 0...(talker.shape.layers - 1)),
+                head: try head.integer("head", in: 0...(talker.shape.heads - 1)))
         }
 
         if kind == .base {
@@ -192,4 +202,12 @@ public struct GenerationConfiguration: Hashable, Sendable {
         repetitionPenalty = try reader.number("repetition_penalty", default: 1.05, in: 1e-3...1e3)
         maxNewTokens = try reader.integer("max_new_tokens", default: 2048, in: 1...(1 << 24))
     }
+}
+
+/// A query head of the talker that was trained to look at the text token that is being spoken.
+public struct AlignmentHead: Sendable, Equatable {
+    /// Its layer, counted from 0.
+    public var layer: Int
+    /// Its place among the layer's query heads.
+    public var head: Int
 }

@@ -27,6 +27,9 @@ public struct PromptRow: Hashable, Sendable {
     /// What the codec side contributes.
     public var codec: CodecPart
 
+    /// Whether it holds a token of the text vocabulary.
+    var isText: Bool { if case .token = text { true } else { false } }
+
     /// A row.
     public init(_ text: TextPart, _ codec: CodecPart = .none) {
         self.text = text

@@ -104,7 +104,8 @@ public final class SpeechModel: @unchecked Sendable {
             file: file, format: format,
             quantized: format == .bf16
                 ? nil : try QuantizedWeights.open(for: file, format: format, pool: compute.pool))
-        let talker = try Talker(weights, configuration: configuration.talker, compute: compute)
+        let talker = try Talker(
+            weights, configuration: configuration.talker, alignmentHead: configuration.alignmentHead, compute: compute)
         return Generation(
             weights: weights, talker: talker,
             codePredictor: try CodePredictor(

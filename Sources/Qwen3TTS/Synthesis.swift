@@ -69,7 +69,8 @@ extension SpeechModel {
         }
         if moving.isEmpty { return results }
 
-        // 2. The talker: x → hidden state and logits of the last position.
+        // 2. The talker: x → hidden state and logits of the last position, and what is being spoken there.
+        var looks: [Int?] = []
         StageTimes.measure(&times.talker) {
             let width = configuration.talker.shape.hidden
             let x = rows.reserve(moving.reduce(0) { $0 + $1.rows } * width)
@@ -78,18 +79,17 @@ extension SpeechModel {
                 writeInput(of: batch[index], rows: count, to: row)
                 row += count * width
             }
-            talker.forward(
+            looks = talker.forward(
                 x, segments: moving.map { .init(cache: batch[$0.index].cache, rows: $0.rows) },
                 results: moving.map { entry in
                     let utterance = batch[entry.index]
-                    let isComplete = utterance.promptDone == utterance.promptRows.count
-                    return isComplete ? (utterance.hidden, utterance.logits) : nil
-                })
+                    return utterance.isReadingPrompt ? nil : (utterance.hidden, utterance.logits)
+                }, text: moving.map { batch[$0.index].textPositions(after: $0.rows) })
         }
 
         // 3. Code 0, or the end.
         var framing: [(index: Int, code0: Int32)] = []
-        for (index, _) in moving {
+        for ((index, _), look) in zip(moving, looks) {
             let utterance = batch[index]
             guard utterance.promptDone == utterance.promptRows.count else {
                 results[index] = .prefilled
@@ -106,7 +106,9 @@ extension SpeechModel {
             let token = utterance.sampler.choose(
                 scores, rule: utterance.rules.talker, frame: utterance.frames, codebook: 0)
             utterance.constraints.record(token)
-            if utterance.goesOn(with: token, configuration) { framing.append((index, token)) }
+            guard utterance.goesOn(with: token, configuration) else { continue }
+            utterance.speaks(at: look)
+            framing.append((index, token))
         }
         if framing.isEmpty { return results }
 

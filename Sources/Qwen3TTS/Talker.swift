@@ -8,6 +8,8 @@ final class Talker: @unchecked Sendable {
     let configuration: TalkerConfiguration
     /// Code 0, control ids, languages and speakers.
     let codecEmbedding: EmbeddingTable
+    /// The head that tells what is being spoken.
+    private let alignmentHead: AlignmentHead?
     private let stack: TransformerStack
     private let head: Linear
     private let compute: Compute
@@ -16,8 +18,11 @@ final class Talker: @unchecked Sendable {
     private var scores = Scratch()
     private var prepared = Scratch()
 
-    init(_ weights: Weights, configuration c: TalkerConfiguration, compute: Compute) throws(TensorError) {
+    init(
+        _ weights: Weights, configuration c: TalkerConfiguration, alignmentHead: AlignmentHead? = nil, compute: Compute
+    ) throws(TensorError) {
         configuration = c
+        self.alignmentHead = alignmentHead
         self.compute = compute
         codecEmbedding = try EmbeddingTable(
             weights.file, "talker.model.codec_embedding.weight", count: c.vocabularySize, width: c.shape.hidden)
@@ -39,20 +44,25 @@ final class Talker: @unchecked Sendable {
     ///   - segments: whose rows these are.
     ///   - results: for each segment, where its last position's normed hidden state and raw logits go, or nil if that is
     ///     not its prompt's end.
+    ///   - positions: of each segment, where its text stands; empty if that is not asked.
     ///   - observe: sees every layer's input and the normed output.
-    func forward(
+    /// - Returns: for each segment, the position of the text that its last row looks at, if the model can tell.
+    @discardableResult func forward(
         _ x: UnsafeMutablePointer<Float>, segments: [TransformerStack.Segment],
-        results: [(hidden: FloatBuffer, logits: FloatBuffer)?],
+        results: [(hidden: FloatBuffer, logits: FloatBuffer)?], text positions: [Range<Int>] = [],
         observe: ((UnsafeMutablePointer<Float>) -> Void)? = nil
-    ) {
+    ) -> [Int?] {
         let width = configuration.shape.hidden
         let vocabulary = configuration.vocabularySize
         let rows = segments.reduce(0) { $0 + $1.rows }
         let y = normed.reserve(rows * width)
-        stack.forward(x, segments: segments, into: y, observe: observe)
+        var focus: TransformerStack.Focus?
+        if let alignmentHead, !positions.isEmpty { focus = .init(alignmentHead, positions: positions) }
+        stack.forward(x, segments: segments, into: y, focus: &focus, observe: observe)
+        let looks = focus?.found ?? segments.map { _ in nil }
 
         let wanted = results.compactMap { $0 }
-        guard !wanted.isEmpty else { return }
+        guard !wanted.isEmpty else { return looks }
         let last = lastRows.reserve(wanted.count * width)
         var (row, slot) = (0, 0)
         for (segment, result) in zip(segments, results) {
@@ -67,5 +77,6 @@ final class Talker: @unchecked Sendable {
         for (index, result) in wanted.enumerated() {
             result.logits.pointer.update(from: logits + index * vocabulary, count: vocabulary)
         }
+        return looks
     }
 }

@@ -72,6 +72,23 @@ final class TransformerStack: @unchecked Sendable {
         let rows: Int
     }
 
+    /// Asks one query head where the last row of each segment looks.
+    struct Focus {
+        let head: AlignmentHead
+        /// The positions in question of each segment; empty asks nothing of it.
+        let positions: [Range<Int>]
+        /// Which of them it looks at most, or nil.
+        private(set) var found: [Int?]
+
+        init(_ head: AlignmentHead, positions: [Range<Int>]) {
+            self.head = head
+            self.positions = positions
+            found = Array(repeating: nil, count: positions.count)
+        }
+
+        fileprivate mutating func set(_ segment: Int, _ position: Int?) { found[segment] = position }
+    }
+
     let shape: TransformerShape
     private let layers: [Layer]
     private let norm: FloatBuffer
@@ -132,6 +149,15 @@ final class TransformerStack: @unchecked Sendable {
         _ x: UnsafeMutablePointer<Float>, segments: [Segment], into y: UnsafeMutablePointer<Float>,
         observe: ((UnsafeMutablePointer<Float>) -> Void)? = nil
     ) {
+        var focus: Focus?
+        forward(x, segments: segments, into: y, focus: &focus, observe: observe)
+    }
+
+    /// The same, and answers where a head looks.
+    func forward(
+        _ x: UnsafeMutablePointer<Float>, segments: [Segment], into y: UnsafeMutablePointer<Float>,
+        focus: inout Focus?, observe: ((UnsafeMutablePointer<Float>) -> Void)? = nil
+    ) {
         let s = shape
         let rows = segments.reduce(0) { $0 + $1.rows }
         let kernels = compute.kernels
@@ -159,6 +185,7 @@ final class TransformerStack: @unchecked Sendable {
             }
 
             attend(layer: index, layer, segments: segments, positions: positions, w)
+            if focus?.head.layer == index { answer(&focus, segments, w) }
 
             a = layer.output.prepare(w.attention, rows: rows, scratch: &prepared, compute: compute)
             compute.pool.split(s.hidden, grain: panelWidth) { range in
@@ -268,6 +295,26 @@ final class TransformerStack: @unchecked Sendable {
             }
         }
         if work < 100_000 { body(0..<items) } else { compute.pool.split(items, grain: 1, body) }
+    }
+
+    /// The queries and the cache hold normed and rotated values by now.
+    private func answer(_ focus: inout Focus?, _ segments: [Segment], _ w: Workspace) {
+        guard let asked = focus else { return }
+        let dim = shape.headDimension
+        let keyHead = asked.head.head / (shape.heads / shape.keyValueHeads)
+        var rows = 0
+        for (index, segment) in segments.enumerated() {
+            rows += segment.rows
+            let query = w.query + (rows - 1) * shape.queryWidth + asked.head.head * dim
+            var best: (position: Int, score: Float)?
+            for position in asked.positions[index] {
+                let key = segment.cache.keys(layer: asked.head.layer, head: keyHead, position: position)
+                var score: Float = 0
+                for i in 0..<dim { score += query[i] * key[i] }
+                if score > best?.score ?? -.infinity { best = (position, score) }
+            }
+            focus?.set(index, best?.position)
+        }
     }
 
     /// The query heads of one row that share a key head.

@@ -153,6 +153,13 @@ public final class Utterance: @unchecked Sendable {
     let hidden: FloatBuffer
     let logits: FloatBuffer
 
+    /// Where the text's tokens stand among the talker's positions, once the prompt is assembled.
+    private var textStart = 0
+    /// Token ids of the text so far, once the prompt is assembled.
+    public private(set) var textIDs: [Int32] = []
+    /// Which of `textIDs` each frame speaks; empty if the model cannot tell.
+    public private(set) var places: [Int32] = []
+
     /// Text still to be added, one row per frame, and how many rows were.
     private(set) var trailing = TrailingText([], isComplete: true)
     private var trailingDone = 0
@@ -188,6 +195,7 @@ public final class Utterance: @unchecked Sendable {
         } else if var tokenizer = openText {
             let ids = try tokenizer.append(text)
             textTokenCount += ids.count
+            textIDs += ids
             trailing.append(ids)
             openText = tokenizer
         } else {
@@ -207,6 +215,7 @@ public final class Utterance: @unchecked Sendable {
         } else if var tokenizer = openText {
             let ids = try tokenizer.finish()
             textTokenCount += ids.count
+            textIDs += ids
             trailing.append(ids)
             trailing.finish()
             openText = nil
@@ -219,6 +228,7 @@ public final class Utterance: @unchecked Sendable {
     /// Ends the utterance from outside after its first `count` frames; frames beyond were never heard.
     public func truncate(frames count: Int, _ reason: FinishReason) {
         codes.removeLast((frames - count) * (codes.count / max(frames, 1)))
+        places.removeLast(max(places.count - count, 0))
         frames = count
         finishReason = reason
     }
@@ -247,6 +257,10 @@ public final class Utterance: @unchecked Sendable {
         }
         promptRows = assembled.rows
         clone = prepared.clone
+        textIDs = prepared.text.body
+        // Behind the template's own tokens, which have no codec part. A transcript before the text is not followed.
+        let isFollowed = clone?.codes.isEmpty ?? true
+        textStart = (isFollowed ? promptRows.firstIndex { $0.isText && $0.codec != .none } : nil) ?? maxPositions
         trailing = assembled.trailing
         openText = prepared.openText
         return true
@@ -254,6 +268,17 @@ public final class Utterance: @unchecked Sendable {
 
     /// Whether the talker has still to read rows of the prompt.
     package var isReadingPrompt: Bool { promptDone < promptRows.count }
+
+    /// The positions of its text's tokens that the talker has when it has read `rows` more.
+    func textPositions(after rows: Int) -> Range<Int> {
+        let end = min(textStart + textIDs.count, cache.length + rows)
+        return textStart..<max(textStart, end)
+    }
+
+    /// Which position its next frame speaks; nil if the model cannot tell.
+    func speaks(at position: Int?) {
+        if let position { places.append(Int32(position - textStart)) }
+    }
 
     /// The id of the text row that goes with the talker's next input; nil where none is added.
     package func takeTextRow(_ configuration: Configuration) -> Int32? {

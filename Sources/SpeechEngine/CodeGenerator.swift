@@ -12,6 +12,10 @@ protocol CodeStream: AnyObject {
     var isWaitingForText: Bool { get }
     /// Tokens of its text; nil while more may come.
     var textTokens: Int? { get }
+    /// Token ids of its text so far.
+    var textIDs: [Int32] { get }
+    /// Which of them each frame speaks; empty if that cannot be told.
+    var places: [Int32] { get }
     /// What the request's reader should know.
     var warnings: [String] { get }
 
@@ -23,6 +27,11 @@ protocol CodeStream: AnyObject {
     func truncate(frames: Int, _ reason: FinishReason)
     /// Ends it where it is.
     func finish(_ reason: FinishReason)
+}
+
+extension CodeStream {
+    var textIDs: [Int32] { [] }
+    var places: [Int32] { [] }
 }
 
 extension Utterance: CodeStream {}

@@ -11,6 +11,8 @@ struct DecodeItem: Sendable {
     let codes: [Int32]
     /// Tokens of the part's text; nil while more may come.
     let textTokens: Int?
+    /// The words that begin in each frame.
+    var words: [SpokenWord] = []
     var times: PacketTimes
 }
 
@@ -34,6 +36,7 @@ final class PacketSender: @unchecked Sendable {
     private let stream: WeakStream
     private let groups: Int
     private let samplesPerFrame: Int
+    private let secondsPerFrame: Double
     let submitted: ContinuousClock.Instant
     /// Frames of the parts that are done.
     var earlierFrames = 0
@@ -41,12 +44,15 @@ final class PacketSender: @unchecked Sendable {
     var detector: RunawayDetector?
     private var builder = FingerprintBuilder()
     private(set) var trace = DecodeTrace()
+    /// All words that have begun.
+    private(set) var words: [SpokenWord] = []
 
     init(_ arrival: Arrival, model: SpeechModel) {
         stream = arrival.stream
         submitted = arrival.submitted
         groups = model.codeGroups
         samplesPerFrame = model.samplesPerFrame
+        secondsPerFrame = model.secondsPerFrame
     }
 
     var fingerprint: Fingerprint { builder.fingerprint }
@@ -67,9 +73,12 @@ final class PacketSender: @unchecked Sendable {
         codes = codes.prefix(count * groups)
         samples = samples.prefix(count * samplesPerFrame)
         let first = earlierFrames + item.frames.lowerBound
+        let end = Double(first + count) * secondsPerFrame
+        let begun = item.words.filter { $0.start < end - secondsPerFrame / 2 }
+        words += begun
         let packet = SpeechPacket(
             frames: first..<(first + count), codes: Array(codes), samples: Array(samples),
-            pcm: PCM16.bytes(samples), times: item.times)
+            pcm: PCM16.bytes(samples), words: begun, times: item.times)
         builder.add(codes: packet.codes)
         builder.add(pcm: packet.pcm)
         trace.decodeCalls += 1

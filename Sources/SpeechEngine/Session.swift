@@ -21,6 +21,7 @@ final class Session {
     /// What went wrong on the way, for the reader.
     private var failures: [String] = []
     private let sender: PacketSender
+    private var clock: WordClock
     /// Whether a decode call has an item of this session.
     private var isDecoding = false
     /// Whether the recording of a cloned voice must be heard before speech begins.
@@ -55,6 +56,7 @@ final class Session {
         memory = decoder.makeMemory(reference: arrival.firstPart.referenceCodes)
         isHearing = memory.hasUnheardReference
         sender = PacketSender(arrival, model: model)
+        clock = WordClock(model.tokenizer)
         if case .fixed(let count) = arrival.packets { packetFrames = count } else { packetFrames = 1 }
         sender.detector = makeDetector()
     }
@@ -187,10 +189,13 @@ final class Session {
         times.generationEnd = frameTimes.prefix(frames.count).last?.end ?? 0
         frameTimes.removeFirst(min(frames.count, frameTimes.count))
         let groups = model.codeGroups
+        let words = clock.advance(
+            frames, ids: utterance.textIDs, places: utterance.places,
+            offset: Double(sender.earlierFrames) * model.secondsPerFrame, secondsPerFrame: model.secondsPerFrame)
         return DecodeItem(
             memory: memory, sender: sender, frames: frames,
             codes: Array(utterance.codes[(frames.lowerBound * groups)..<(frames.upperBound * groups)]),
-            textTokens: utterance.textTokens, times: times)
+            textTokens: utterance.textTokens, words: words, times: times)
     }
 
     /// After the call.
@@ -250,6 +255,7 @@ final class Session {
         guard let prepared = try? model.prepare(next) else { return end(.cancelled) }
         sender.earlierFrames += utterance.frames
         sender.detector = makeDetector()
+        clock = WordClock(model.tokenizer)
         (decodedFrames, claimedFrames, frameTimes, stepStart) = (0, 0, [], nil)
         utterance = generator.begin(next, prepared)
         memory = decoder.makeMemory(reference: prepared.referenceCodes)
@@ -267,6 +273,7 @@ final class Session {
                     finishReason: reason, frames: frames, seconds: Double(frames) * model.secondsPerFrame,
                     seed: arrival.firstPart.seed, fingerprint: sender.fingerprint,
                     firstAudio: firstAudio.map(seconds), elapsed: seconds(.now), stages: times,
-                    underruns: underruns, trace: trace, warnings: utterance.warnings + failures)))
+                    underruns: underruns, trace: trace, words: sender.words,
+                    warnings: utterance.warnings + failures)))
     }
 }

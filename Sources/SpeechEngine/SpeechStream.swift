@@ -11,6 +11,8 @@ public struct SpeechPacket: Sendable {
     public let samples: [Float]
     /// The same samples as 16-bit little-endian PCM: the bytes that fingerprints are taken of.
     public let pcm: [UInt8]
+    /// The words that begin in it, where the model can tell.
+    public let words: [SpokenWord]
     /// When it was made.
     public let times: PacketTimes
 }
@@ -73,6 +75,8 @@ public struct SpeechSummary: Sendable, Codable, Equatable {
     public let underruns: Int
     /// What decoding did.
     public let trace: DecodeTrace
+    /// When each word begins; empty if the model cannot tell.
+    public let words: [SpokenWord]
     /// Remarks on the request.
     public let warnings: [String]
 

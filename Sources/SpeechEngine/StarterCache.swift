@@ -110,6 +110,6 @@ extension SpeechSummary {
         return SpeechSummary(
             finishReason: finishReason, frames: frames, seconds: seconds, seed: seed, fingerprint: fingerprint,
             firstAudio: firstAudio.map { _ in 0 }, elapsed: 0, stages: StageTimes(), underruns: 0, trace: trace,
-            warnings: warnings)
+            words: words, warnings: warnings)
     }
 }

@@ -46,9 +46,9 @@ extension SpeechSummary {
         return fields
     }
 
-    /// The same as JSON.
+    /// The same as JSON; `words` where the model can tell when they begin.
     var json: JSONValue {
-        .object([
+        var members: [String: JSONValue] = [
             "seed": seed <= UInt64(Int.max) ? .integer(Int(seed)) : .unsigned(seed),
             "frames": .integer(frames),
             "seconds": .number(seconds),
@@ -59,6 +59,13 @@ extension SpeechSummary {
             "elapsed_seconds": .number(elapsed),
             "underruns": .integer(underruns),
             "warnings": .array(warnings.map { .string($0) }),
-        ])
+        ]
+        if !words.isEmpty { members["words"] = .array(words.map(\.json)) }
+        return .object(members)
     }
+}
+
+extension SpokenWord {
+    /// The word and when it begins, in seconds.
+    var json: JSONValue { .object(["word": .string(text), "start": .number((start * 1000).rounded() / 1000)]) }
 }

@@ -199,7 +199,11 @@ final class WebSocketElevenLabs: Sendable {
                 switch event {
                 case .ready: break
                 case .began: encoder = try WebSocketAudioEncoder(format, modelRate: server.model.sampleRate)
-                case .packet(let packet): try await send(encoder.encode(packet.samples, pcm: packet.pcm), context: id)
+                case .packet(let packet):
+                    try await send(
+                        encoder.encode(packet.samples, pcm: packet.pcm), context: id,
+                        alignment: server.model.configuration.alignmentHead == nil
+                            ? .null : Self.alignment(packet, secondsPerFrame: server.model.secondsPerFrame))
                 case .ended(_, _, let end):
                     try await send(encoder.finish(), context: id)
                     summary = end
@@ -225,13 +229,36 @@ final class WebSocketElevenLabs: Sendable {
         if !isMultiple { connection.closeWhenDone(WebSocketClose(.normalClosure)) }
     }
 
-    private func send(_ audio: [UInt8], context id: String) async throws {
+    private func send(_ audio: [UInt8], context id: String, alignment: JSONValue = .null) async throws {
         guard !audio.isEmpty else { return }
         try await send(
             [
-                "audio": .string(Data(audio).base64EncodedString()), "isFinal": .null, "alignment": .null,
-                "normalizedAlignment": .null,
+                "audio": .string(Data(audio).base64EncodedString()), "isFinal": .null, "alignment": alignment,
+                "normalizedAlignment": alignment,
             ], context: id)
+    }
+
+    /// The characters that begin in a packet, in milliseconds from its own start: those of a word share the time up to the
+    /// next word, or to the packet's end. A blank takes what is left, so that clients that add up durations stay in time.
+    static func alignment(_ packet: SpeechPacket, secondsPerFrame: Double) -> JSONValue {
+        let milliseconds = { (seconds: Double) in Int((seconds * 1000).rounded()) }
+        let begin = milliseconds(Double(packet.frames.lowerBound) * secondsPerFrame)
+        let length = milliseconds(Double(packet.frames.upperBound) * secondsPerFrame) - begin
+        let starts = packet.words.map { milliseconds($0.start) - begin }
+        var (characters, times) = ([String](), [Int]())
+        if starts.first != 0 { (characters, times) = ([" "], [0]) }
+        for (index, word) in packet.words.enumerated() {
+            let end = index + 1 < starts.count ? starts[index + 1] : length
+            let letters = word.text.map { String($0) } + [" "]
+            characters += letters
+            times += letters.indices.map { starts[index] + (end - starts[index]) * $0 / letters.count }
+        }
+        let durations = zip(times, times.dropFirst() + [length]).map { $1 - $0 }
+        return .object([
+            "chars": .array(characters.map { .string($0) }),
+            "charStartTimesMs": .array(times.map { .integer($0) }),
+            "charDurationsMs": .array(durations.map { .integer($0) }),
+        ])
     }
 
     private func send(_ error: APIError, context id: String?) async throws {

@@ -160,13 +160,14 @@ final class WebSocketSpeechSession: Sendable {
         var encoder = try WebSocketAudioEncoder(delivery.format, modelRate: modelRate)
         var frames = 0
         var summaries: [SpeechSummary] = []
-        func send(_ bytes: [UInt8], frames: Range<Int>) async throws {
+        func send(_ bytes: [UInt8], frames: Range<Int>, words: [SpokenWord] = []) async throws {
             guard !bytes.isEmpty else { return }
             var members: [String: JSONValue] = [
                 "utterance": .integer(summaries.count),
                 "frames": .array([.integer(frames.lowerBound), .integer(frames.upperBound)]),
                 "bytes": .integer(bytes.count),
             ]
+            if !words.isEmpty { members["words"] = .array(words.map(\.json)) }
             if delivery.isBase64 {
                 members["audio"] = .string(Data(bytes).base64EncodedString())
                 try await connection.send(Self.event("audio", id, members))
@@ -189,7 +190,8 @@ final class WebSocketSpeechSession: Sendable {
                 frames = 0
             case .packet(let packet):
                 frames = packet.frames.upperBound
-                try await send(encoder.encode(packet.samples, pcm: packet.pcm), frames: packet.frames)
+                try await send(
+                    encoder.encode(packet.samples, pcm: packet.pcm), frames: packet.frames, words: packet.words)
             case .ended(let index, let tag, let summary):
                 if !context.isCancelled { try await send(encoder.finish(), frames: frames..<frames) }
                 summaries.append(summary)

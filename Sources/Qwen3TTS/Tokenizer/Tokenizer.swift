@@ -42,6 +42,9 @@ public struct Tokenizer: Sendable {
         return ids
     }
 
+    /// The UTF-8 bytes of a token of text; none for control tokens and unknown ids.
+    public func bytes(of id: Int32) -> [UInt8] { tables.vocabulary.bytes(of: id).map(Array.init) ?? [] }
+
     /// The text of token ids; bytes that are not UTF-8 and unknown ids become U+FFFD. For looking at prompts.
     public func decode(_ ids: some Sequence<Int32>) -> String {
         let control = Dictionary(tables.controlTokens.map { ($0.id, $0.text) }) { first, _ in first }
