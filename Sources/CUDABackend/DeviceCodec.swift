@@ -103,8 +103,8 @@ final class DeviceCodec {
     private let pageTable: DeviceBuffer
     private var pages: [DeviceBuffer?]
     private let states: SlotStates
-    /// Histories that there are, each with a lower part or without.
-    private let historyCount: Int
+    /// Blocks that keep one session's histories.
+    private let rollCount: Int
     private var arena = DeviceScratch()
     private let half = Int(MK_F16)
     private var prepared: [Shape: Prepared] = [:]
@@ -133,10 +133,10 @@ final class DeviceCodec {
         let isExact = precision == .exact
         let loader = WeightLoader(device: device, file: file, half: Int(MK_F16), keepsLow: isExact)
         let states = SlotStates()
-        var historyCount = 0
+        var rollCount = 0
         func history(_ kept: Int, _ channels: Int, split: Bool, float: Bool = false) -> Histories {
             let bytes = kept * padded(channels) * (float ? 4 : 2)
-            historyCount += 1
+            rollCount += (split ? 2 : 1) * ceiling(padded(channels) * (float ? 4 : 2), Int(MK_ROLL_BYTES))
             return Histories(
                 states: states, high: states.reserve(bytes), low: split ? states.reserve(bytes) : nil, kept: kept,
                 ld: padded(channels), elementBytes: float ? 4 : 2)
@@ -240,7 +240,7 @@ final class DeviceCodec {
         lastHistory = history(6, channels, split: isExact)
         try states.allocate(device, slots: slots)
         self.states = states
-        self.historyCount = historyCount
+        self.rollCount = rollCount
 
         ring = ceiling((c.transformer.window ?? 0) + Self.framesPerPacket, Int(MK_PAGE)) + 1
         pageTable = try DeviceBuffer(device, bytes: slots * ring * 8, "page table")
@@ -481,21 +481,26 @@ final class DeviceCodec {
         _ epilogue: Epilogue
     ) throws(CUDAError) {
         if let history {
-            let entry = mk_roll_entry(
-                history: history.view.high, fresh: input.high, history_stride: Int32(states.bytesPerSlot),
-                column_bytes: Int32(history.ld * 2), kept: Int32(history.kept), columns: Int32(pass.columns))
-            pass.rolls.append(entry)
-            if history.low != nil {
-                var other = entry
-                other.history = history.view.low
-                other.fresh = input.low
-                pass.rolls.append(other)
-            }
+            keep(&pass, history, of: input.high, in: history.view.high)
+            if history.low != nil { keep(&pass, history, of: input.low, in: history.view.low) }
         }
         guard pass.plan.runs else { return }
         try device.run(
             layer, half: half, input, rows: pass.rows, columns: pass.columns, history: history?.view,
             slots: pass.slotList, tiles: tiles, epilogue)
+    }
+
+    /// Has the last of the columns `fresh` kept for the next packet.
+    private func keep(_ pass: inout Pass, _ history: Histories, of fresh: UInt64, in address: UInt64) {
+        let bytes = history.ld * history.elementBytes
+        for first in stride(from: 0, to: bytes, by: Int(MK_ROLL_BYTES)) {
+            pass.rolls.append(
+                mk_roll_entry(
+                    history: address + UInt64(first), fresh: fresh + UInt64(first),
+                    history_stride: Int32(states.bytesPerSlot), column_bytes: Int32(bytes),
+                    width: Int32(min(bytes - first, Int(MK_ROLL_BYTES))), kept: Int32(history.kept),
+                    columns: Int32(pass.columns), unused: 0))
+        }
     }
 
     /// Shows a stage's output to the observer.
@@ -517,8 +522,7 @@ final class DeviceCodec {
         let rowSlots = pass.plan.take(rows * 4)
         let rowPositions = pass.plan.take(rows * 4)
         let codeList = pass.plan.take(rows * c.codebooks * 4)
-        // Each history may have a lower part.
-        pass.rollList = pass.plan.take(2 * historyCount * MemoryLayout<mk_roll_entry>.stride)
+        pass.rollList = pass.plan.take(rollCount * MemoryLayout<mk_roll_entry>.stride)
 
         // Codebooks, [codebookDimension, 1].
         let entries = pass.plan.halves(rows, padded(c.codebookDimension), split: true)
@@ -592,11 +596,7 @@ final class DeviceCodec {
                 try device.launch(
                     "depthwise_norm", grid: (pass.rows, 1), shared: (Int(MK_WARPS) + latentLD) * 4, a)
             }
-            pass.rolls.append(
-                mk_roll_entry(
-                    history: block.history.view.high, fresh: x, history_stride: Int32(states.bytesPerSlot),
-                    column_bytes: Int32(latentLD * 4), kept: 6,
-                    columns: Int32(pass.columns)))
+            keep(&pass, block.history, of: x, in: block.history.view.high)
             let wide = pass.plan.halves(pass.rows, block.expand.outputs, split: isExact)
             try run(&pass, block.expand, normed, Epilogue(activation: Int(MK_GELU), output: wide))
             latent = pass.plan.halves(pass.rows, latentLD, split: isExact)

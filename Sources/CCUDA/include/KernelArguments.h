@@ -29,6 +29,8 @@ enum {
     MK_GATHER = 8,
     /// Parts of a long product's operands that are under way or in use at a time.
     MK_TILE_STAGES = 4,
+    /// Bytes of a column that one block keeps.
+    MK_ROLL_BYTES = 256,
     /// Groups of positions that a head's attention is summed in, and positions that a lane loads at once.
     MK_FRAME_GROUPS = 8,
     MK_FRAME_BATCH = 9,
@@ -271,13 +273,14 @@ typedef struct {
     int ld_output, unused;
 } mk_depthwise_arguments;
 
-/// Keeps the last columns of a convolution's input for the next packet.
+/// Keeps the last columns of a convolution's input for the next packet: of each column some bytes.
 typedef struct {
     mk_address history, fresh;
-    /// Bytes: of a slot's history; of one column.
-    int history_stride, column_bytes;
+    /// Bytes: of a slot's history; from column to column; of a column here, MK_ROLL_BYTES at most.
+    int history_stride, column_bytes, width;
     /// Columns.
     int kept, columns;
+    int unused;
 } mk_roll_entry;
 
 typedef struct {

@@ -72,22 +72,26 @@ KERNEL depthwise_norm(const mk_depthwise_arguments p) {
 }
 
 // Grid: x entries, y sessions. The new history is the end of (history, fresh columns); it may overlap the old one, and
-// is copied towards lower addresses.
+// is copied towards older columns.
 KERNEL roll_histories(const mk_roll_arguments p) {
     const mk_roll_entry e = ((const mk_roll_entry *)p.entries)[blockIdx.x];
     const int slot = ((const int *)p.slots)[blockIdx.y];
     char *history = (char *)e.history + (long long)slot * e.history_stride;
     const char *fresh = (const char *)e.fresh + (long long)blockIdx.y * e.columns * e.column_bytes;
-    const int total = e.kept * e.column_bytes / 16, moved = e.columns * e.column_bytes / 16;
-    for (int base = 0; base < total; base += MK_THREADS) {
-        int i = base + threadIdx.x;
+    // A thread has 16 bytes of a column.
+    const int pieces = MK_ROLL_BYTES / 16, columns = MK_THREADS / pieces;
+    const int column = threadIdx.x / pieces, byte = threadIdx.x % pieces * 16;
+    for (int base = 0; base < e.kept; base += columns) {
+        const int to = base + column, from = to + e.columns;
+        const bool live = to < e.kept && byte < e.width;
         uint4 v;
-        if (i < total) {
-            int from = i + moved;
-            v = from < total ? ((const uint4 *)history)[from] : ((const uint4 *)fresh)[from - total];
+        if (live) {
+            const char *source = from < e.kept ? history + (long long)from * e.column_bytes
+                                               : fresh + (long long)(from - e.kept) * e.column_bytes;
+            v = *(const uint4 *)(source + byte);
         }
         __syncthreads();
-        if (i < total) ((uint4 *)history)[i] = v;
+        if (live) *(uint4 *)(history + (long long)to * e.column_bytes + byte) = v;
         __syncthreads();
     }
 }
