@@ -20,7 +20,7 @@ public enum KernelCompiler {
     /// Compilation is told not to fuse multiplications and additions, so that equal formulas round alike everywhere.
     static let options = ["--std=c++17", "--fmad=false"] + defines.map { "-D\($0)=\($1)" }.sorted()
 
-    /// Variants of the kernels for measurements: `MARTLET_KERNEL_DEFINES`, as in `MK_RING=3,MK_BLOCKS=128`.
+    /// Variants of the kernels for measurements: `MARTLET_KERNEL_DEFINES`, as in `MK_RING=3`.
     static let defines: [String: Int] = {
         let text = ProcessInfo.processInfo.environment["MARTLET_KERNEL_DEFINES"] ?? ""
         let pairs = text.split(separator: ",").compactMap { entry -> (String, Int)? in

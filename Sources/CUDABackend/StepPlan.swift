@@ -79,18 +79,18 @@ final class StepPlan {
         operations = (heads.count + 1) * (5 * s.layers + 3)
         headOutputs = heads.first?.outputs ?? 0
         // Who owns a part of the hidden state computes a part of the head, for 1 / rms.
-        blocks = min(
-            KernelCompiler.defines["MK_BLOCKS"] ?? .max, device.info.multiprocessors, headOutputs / Int(MK_TILE))
+        blocks = min(device.info.multiprocessors, headOutputs / Int(MK_TILE))
         guard blocks > 0, stack.half == Int(MK_BF16), s.window == nil, stack.queryWidth % Int(MK_CHUNK) == 0,
             stack.layers.allSatisfy({ $0.queryNorm != nil && $0.keyNorm != nil })
         else { return nil }
         // As many rows a team as fit when teams are as small as they get.
         let smallest = max(1, blocks / Self.maxTeams)
+        let (inputChunks, headOutputs, all) = (inputChunks, headOutputs, entries.count)
         teamRows =
             (1...Int(MK_TEAM_ROWS)).last {
                 SharedLayout(
-                    stack, capability: device.info.capability, rows: $0, blocks: smallest, turns: positions ?? $0,
-                    pages: 1
+                    stack, device.info, rows: $0, blocks: smallest, turns: positions ?? $0, pages: 1, entries: all,
+                    inputChunks: inputChunks, headOutputs: headOutputs
                 ).total <= device.info.sharedMemory
             } ?? 0
         guard teamRows > 0 else { return nil }
@@ -122,9 +122,10 @@ final class StepPlan {
         let together = positions != nil && 2 * each <= teamRows
         let rows = together ? 2 * each : each
         let teamBlocks = blocks / teams
+        let first = positions == nil || together ? stackCount : 0
         let shared = SharedLayout(
-            stack, capability: device.info.capability, rows: rows, blocks: teamBlocks, turns: positions ?? each,
-            pages: pages)
+            stack, device.info, rows: rows, blocks: teamBlocks, turns: positions ?? each, pages: pages,
+            entries: count - first, inputChunks: inputChunks, headOutputs: headOutputs)
         guard shared.total <= device.info.sharedMemory else {
             throw .unsupportedModel("\(longest) positions in one session")
         }
@@ -144,7 +145,7 @@ final class StepPlan {
             heads: Int32(s.heads), intermediate_chunks: Int32(padded(s.intermediate) / Int(MK_CHUNK)),
             epsilon: s.normEpsilon, cache: cache)
         a.schedule = schedule.address
-        a.schedule_first = Int32(positions == nil || together ? stackCount : 0)
+        a.schedule_first = Int32(first)
         a.schedule_count = Int32(count)
         a.batch = Int32(batch)
         a.teams = Int32(teams)
@@ -163,6 +164,11 @@ final class StepPlan {
         a.entry_at = workLayout.entry
         a.qkv_at = workLayout.qkv
         a.logits_at = workLayout.logits
+        a.layers = layers
+        a.gather = Int32(shared.gather)
+        a.piece = Int32(shared.piece)
+        a.row_places = Int32(shared.rowPlaces)
+        a.row_places_log = Int32(shared.rowPlaces.trailingZeroBitCount)
         a.ld_qkv = Int32(padded(stack.qkvWidth))
         a.partials = partialAddress
         a.partials_stride = Int64(partialBytes)
@@ -172,7 +178,10 @@ final class StepPlan {
         a.turns_at = shared.turns
         a.places_at = shared.places
         a.words_at = shared.words
+        a.schedule_at = shared.schedule
         a.area_at = shared.area
+        a.stage_words = Int32(shared.stageBytes / 4)
+        a.partials_in_area = Int32(Int(MK_WARPS) * shared.stageBytes)
         a.talker_chunks = Int32(inputChunks)
         a.head_outputs = Int32(headOutputs)
         fill(&a)
@@ -185,6 +194,23 @@ final class StepPlan {
         }
         try device.launch(name, grid: (teams * teamBlocks, 1), shared: shared.total, cooperative: true, a)
         tag += UInt32(operations)
+    }
+
+    /// By kind, MK_QKV to MK_PROJECT: units of tiles, chunks, input.
+    private var layers: (mk_step_layer, mk_step_layer, mk_step_layer, mk_step_layer, mk_step_layer, mk_step_layer) {
+        func layer(_ units: Int, _ inputs: Int, _ inputAt: Int32) -> mk_step_layer {
+            mk_step_layer(units: Int32(units), chunks: Int32(inputs / Int(MK_CHUNK)), input_at: inputAt)
+        }
+        let tile = Int(MK_TILE)
+        let (residualTiles, inner) = (stack.ld / tile, padded(stack.shape.intermediate))
+        return (
+            layer(ceiling(stack.qkvWidth, tile), stack.ld, workLayout.x),
+            layer(residualTiles, stack.queryWidth, workLayout.attended),
+            layer(inner / tile, stack.ld, workLayout.x),
+            layer(residualTiles, inner, workLayout.inner),
+            layer(padded(headOutputs) / tile, stack.ld, workLayout.x),
+            layer(residualTiles, inputChunks * Int(MK_CHUNK), workLayout.input)
+        )
     }
 }
 
@@ -211,10 +237,13 @@ extension StepPlan {
         return names.compactMap { kind, name in
             var (entries, sums) = (0, [0.0, 0.0, 0.0])
             var seen = Set<Int>()
-            for entry in 0..<(words.count / 4) where words[entry * 4] == Int32(kind) + 1 {
+            for entry in 0..<(words.count / 5) where words[entry * 5] == Int32(kind) + 1 {
                 entries += 1
                 seen.insert(entry / trace.grid)
-                for part in 0..<3 { sums[part] += Double(UInt32(bitPattern: words[entry * 4 + 1 + part])) }
+                for part in 0..<3 {
+                    let clocks = words[(entry * 5 + 1 + part)...].prefix(2).map { UInt32(bitPattern: $0) }
+                    sums[part] += Double(clocks[1] &- clocks[0])
+                }
             }
             if entries == 0 { return nil }
             let n = Double(entries)
@@ -227,32 +256,49 @@ extension StepPlan {
 
 /// Where the parts of shared memory lie, in bytes; see `step_block`.
 private struct SharedLayout {
-    let runSums, residual, turns, places, words, area: Int32
+    let runSums, residual, turns, places, words, schedule, area: Int32
+    /// See `mk_step_arguments`.
+    let gather, piece, rowPlaces: Int
+    /// Activations of a warp.
+    let stageBytes: Int
     let total: Int
 
     init(
-        _ stack: DeviceStack, capability: (major: Int, minor: Int), rows: Int, blocks: Int, turns turnCount: Int,
-        pages: Int
+        _ stack: DeviceStack, _ info: CUDADeviceInfo, rows: Int, blocks: Int, turns turnCount: Int, pages: Int,
+        entries: Int, inputChunks: Int, headOutputs: Int
     ) {
         let (warps, dim) = (Int(MK_WARPS), stack.shape.headDimension)
         let group = stack.shape.heads / stack.shape.keyValueHeads
         // As in step.cu.
-        let ring =
-            KernelCompiler.defines["MK_RING"] ?? (capability == (9, 0) || capability == (10, 0) ? 4 : 2)
+        let deep = info.capability == (9, 0) || info.capability == (10, 0)
+        let ring = KernelCompiler.defines["MK_RING"] ?? (deep ? 3 : 2)
+        var places = 1
+        while places < rows { places *= 2 }
+        rowPlaces = places
+        gather = min(Int(MK_GATHER), 4 * Int(MK_GATHER) / places)
         var next = warps * ring * 2048
         func take(_ bytes: Int) -> Int32 {
             defer { next += (bytes + 15) & ~15 }
             return Int32(next)
         }
-        runSums = take(2 * rows * warps * 4)
+        runSums = take(rows * warps * 4)
         residual = take(ceiling(stack.ld / Int(MK_TILE), blocks) * rows * Int(MK_TILE) * 4)
         turns = take(turnCount * dim / 2 * 8)
-        places = take(rows * 8)
+        self.places = take(rows * 8 + 12)
         words = take(Int(MK_SAMPLER_BYTES))
-        let sums = 2 * warps * Int(MK_GATHER) * rows * Int(MK_TILE) * 4
+        schedule = take(entries * 16)
         let page = group * (Int(MK_PAGE) + warps * dim + 2)
         let attention = (2 * (group + 2) * dim + page) * 4
-        area = take(max(sums, attention, group * pages * 8))
+        let other = max(attention, group * pages * 8, headOutputs * 4)
+        let sums = 2 * warps * gather * rows * Int(MK_TILE) * 4
+        // All of a warp's activations, if there is room for them: nine words for eight of a row.
+        let chunks = [stack.ld, stack.queryWidth, padded(stack.shape.intermediate)].map { $0 / Int(MK_CHUNK) }
+        let run = ceiling(ceiling((chunks + [inputChunks]).max() ?? 1, warps), 4) * 4
+        var piece = run
+        while piece > 4, next + warps * piece * rows * 144 + sums > info.sharedMemory { piece -= 4 }
+        self.piece = piece
+        stageBytes = piece * rows * 144
+        area = take(max(warps * stageBytes + sums, other))
         total = next
     }
 }

@@ -278,6 +278,12 @@ DEVICE float sum_of_lanes(float v) {
     return butterfly(v, "sum_of_lanes", [](float a, float b) { return a + b; });
 }
 
+DEVICE float sum_four_of_lanes(const float (&v)[4]) {
+    float sums[4];
+    for (int i = 0; i < 4; i++) sums[i] = sum_of_lanes(v[i]);
+    return sums[emulator::current->lane / 8];
+}
+
 DEVICE float maximum_of_lanes(float v) {
     return butterfly(v, "maximum_of_lanes", [](float a, float b) { return fmaxf(a, b); });
 }
@@ -305,6 +311,8 @@ DEVICE void store_tagged(uint4 *p, uint4 v) {
 }
 
 DEVICE unsigned cycles() { return 0; }
+
+DEVICE int opaque(int v) { return v; }
 
 DEVICE void give_up() { emulator::fail("a block waited for values that never came"); }
 

@@ -25,7 +25,7 @@ enum {
     MK_MAX_GROUP = 8,
     /// Rows that a team of a persistent kernel takes, at most: those of one product.
     MK_TEAM_ROWS = 8,
-    /// Tiles that a block of a persistent kernel finishes together.
+    /// Tiles that a block of a persistent kernel finishes together, at most.
     MK_GATHER = 8,
     /// Parts of a long product's operands that are under way or in use at a time.
     MK_TILE_STAGES = 4,
@@ -34,8 +34,12 @@ enum {
     /// Groups of positions that a head's attention is summed in, and positions that a lane loads at once.
     MK_FRAME_GROUPS = 8,
     MK_FRAME_BATCH = 9,
-    /// Bytes of shared memory that the sampler works in.
-    MK_SAMPLER_BYTES = 2304,
+    /// Threads that finish them: four for each of 32 pairs of tile and row.
+    MK_FINISHERS = 128,
+    /// Bytes of shared memory that the sampler works in: words, then a session and a rule (mk_sample_arguments).
+    MK_SAMPLER_SESSION = 2192,
+    MK_SAMPLER_RULE = 2272,
+    MK_SAMPLER_BYTES = 2432,
 };
 
 enum { MK_LINEAR = 0, MK_SILU = 1, MK_GELU = 2, MK_SWIGLU = 3 };
@@ -331,10 +335,16 @@ typedef struct {
     mk_cache cache;
 } mk_stack;
 
-/// What an operation of a persistent kernel did, and its cycles: until its input was there, for its sums, for the rest.
+/// What an operation of a persistent kernel did (kind + 1; 0 is nothing), and clocks of a block's first thread: at its
+/// begin, when its input was there, after its sums, at its end.
 typedef struct {
-    unsigned kind, wait, work, finish;
+    unsigned kind, clocks[4];
 } mk_trace;
+
+/// A layer as a persistent kernel takes it: units of tiles, chunks, where in the work memory its input is.
+typedef struct {
+    int units, chunks, input_at;
+} mk_step_layer;
 
 /// Operations of the persistent kernels: layers of the schedule, attention, and sampling with the next input.
 enum {
@@ -363,18 +373,25 @@ typedef struct {
     /// Tag of the launch before its first operation.
     unsigned tag;
     /// Work memory of each team, zeros at first: units of 16 bytes, three words and a tag. Where in it, bytes:
-    /// records [rows][width / 8][3] of the inputs of the projection, of the stack's layers, of output and down layers;
+    /// records [width / 32][rows][4][3] of the inputs of the projection, the stack's layers, output and down layers;
     /// pairs of floats [rows][width / 2] of the stack's input, of queries, keys and values, and of logits.
     mk_address work;
     long long work_stride;
     int input_at, x_at, attended_at, inner_at, entry_at, qkv_at, logits_at;
+    /// By kind of operation, MK_QKV to MK_PROJECT.
+    mk_step_layer layers[6];
+    /// Tiles that a block finishes together (even, at most MK_GATHER), chunks of activations that a warp holds (a
+    /// multiple of 4), and the least power of two that holds all rows.
+    int gather, piece, row_places, row_places_log;
     int ld_qkv;
     /// Partial sums of attention by team: units [rows][heads][pages][dim / 2 + 1].
     mk_address partials;
     long long partials_stride;
     int pages;
     // Offsets in shared memory.
-    int run_sums_at, residual_at, turns_at, places_at, words_at, area_at;
+    int run_sums_at, residual_at, turns_at, places_at, words_at, schedule_at, area_at;
+    /// In the area: words of a warp's activations, and where sums are, in bytes.
+    int stage_words, partials_in_area;
     // Embeddings.
     int vocabulary, groups, ld_table, talker_chunks;
     mk_address codec_table, group_tables, codes;
@@ -396,7 +413,7 @@ typedef struct {
     /// Logits of all passes [groups - 1][all_batch][ld_pass_logits].
     mk_address all_logits;
     int all_batch, ld_pass_logits;
-    /// For measurements, or 0: what each operation of each block took [operations][grid], in cycles of its first thread.
+    /// For measurements, or 0: mk_trace [operations][grid].
     mk_address trace;
 } mk_step_arguments;
 

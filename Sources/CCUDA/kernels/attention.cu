@@ -26,19 +26,20 @@ DEVICE float2 rotation(int position, float frequency) {
     return make_float2(cosf(angle), sinf(angle));
 }
 
-// One warp: RMSNorm (if `gain`) and rotation of a head, → y and, if given, → copy. `turns`: [dim / 2] of its position.
+// One warp: RMSNorm (if `normed`; a lane's gains) and rotation of a head, → y and, if given, → copy. `turns`: [dim / 2]
+// of its position.
 DEVICE void norm_rope(
-    head_values x, float *y, float *copy, int dim, const float *gain, float epsilon, const float2 *turns) {
-    const int half = dim / 2, m = (threadIdx.x & 31) * 2;
+    head_values x, float *y, float *copy, int dim, bool normed, float2 first, float2 second, float epsilon,
+    const float2 *turns) {
+    const int half = dim / 2, m = (opaque((int)threadIdx.x) & 31) * 2;
     float2 a = x.low, b = x.high;
     float scale = 1;
-    if (gain) {
+    if (normed) {
         const float sum = sum_of_lanes(fmaf(b.y, b.y, fmaf(b.x, b.x, fmaf(a.y, a.y, a.x * a.x))));
         scale = 1.0f / sqrtf(sum / (float)dim + epsilon);
     }
     if (m >= half) return;
-    if (gain) {
-        const float2 first = *(const float2 *)(gain + m), second = *(const float2 *)(gain + half + m);
+    if (normed) {
         a = make_float2(a.x * scale * first.x, a.y * scale * first.y);
         b = make_float2(b.x * scale * second.x, b.y * scale * second.y);
     }
@@ -65,7 +66,7 @@ struct page_values {
 // Positions first…last (0…63) of a page, [·][dim] keys and values; those from `fresh_from` on are left out.
 DEVICE void load_page(
     page_values &part, const float *keys, const float *values, int first, int last, int fresh_from, int dim) {
-    const int warp = threadIdx.x >> 5, d = (threadIdx.x & 31) * 4;
+    const int thread = opaque((int)threadIdx.x), warp = thread >> 5, d = (thread & 31) * 4;
     const float4 zero = make_float4(0, 0, 0, 0);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -78,7 +79,7 @@ DEVICE void load_page(
 
 // Positions fresh_from…last from shared memory.
 DEVICE void take_fresh(page_values &part, const float *keys, const float *values, int fresh_from, int last, int dim) {
-    const int warp = threadIdx.x >> 5, d = (threadIdx.x & 31) * 4;
+    const int thread = opaque((int)threadIdx.x), warp = thread >> 5, d = (thread & 31) * 4;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int j = warp * 4 + i;
@@ -93,23 +94,29 @@ DEVICE void take_fresh(page_values &part, const float *keys, const float *values
 // The results are in `work` after the call, for page_sums.
 DEVICE void attend_page(
     const page_values &part, const float *queries, float *work, int group, int dim, int first, int last) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, d = lane * 4;
+    const int thread = opaque((int)threadIdx.x), lane = thread & 31, warp = thread >> 5, d = lane * 4;
     float *scores = work, *sums = work + group * MK_PAGE, *totals = sums + MK_WARPS * group * dim;
     const float4 zero = make_float4(0, 0, 0, 0);
     const float scale = 1.0f / sqrtf((float)dim);
+    // Two heads at a time: their sums over lanes go side by side.
 #pragma unroll 1
-    for (int h = 0; h < group; h++) {
-        const float4 q = d < dim ? *(const float4 *)(queries + h * dim + d) : zero;
-        float dot[4];
+    for (int h = 0; h < group; h += 2) {
+        const int other = min(h + 1, group - 1);
+        const float4 q0 = d < dim ? *(const float4 *)(queries + h * dim + d) : zero;
+        const float4 q1 = d < dim ? *(const float4 *)(queries + other * dim + d) : zero;
+        float dots[2][4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const float4 k = part.k[i];
-            dot[i] = sum_of_lanes(fmaf(k.w, q.w, fmaf(k.z, q.z, fmaf(k.y, q.y, k.x * q.x))));
+            dots[0][i] = fmaf(k.w, q0.w, fmaf(k.z, q0.z, fmaf(k.y, q0.y, k.x * q0.x)));
+            dots[1][i] = fmaf(k.w, q1.w, fmaf(k.z, q1.z, fmaf(k.y, q1.y, k.x * q1.x)));
         }
-        if (lane < 4) {
-            const int j = warp * 4 + lane;
-            const float own = lane == 0 ? dot[0] : lane == 1 ? dot[1] : lane == 2 ? dot[2] : dot[3];
-            scores[h * MK_PAGE + j] = j >= first && j <= last ? own * scale : -INFINITY;
+        const float own0 = sum_four_of_lanes(dots[0]), own1 = sum_four_of_lanes(dots[1]);
+        if ((lane & 7) == 0) {
+            const int j = warp * 4 + lane / 8;
+            const bool seen = j >= first && j <= last;
+            scores[h * MK_PAGE + j] = seen ? own0 * scale : -INFINITY;
+            scores[other * MK_PAGE + j] = seen ? own1 * scale : -INFINITY;
         }
     }
     __syncthreads();
@@ -144,10 +151,11 @@ DEVICE void attend_page(
 // Of attend_page's results: two neighbouring values of a head, Σ exp · value.
 DEVICE float2 page_sums(const float *work, int group, int dim, int head, int d) {
     const float *at = work + group * MK_PAGE + head * dim + d;
+    const int stride = opaque(group * dim);
     float2 sum = make_float2(0, 0);
 #pragma unroll
     for (int w = 0; w < MK_WARPS; w++) {
-        const float2 v = *(const float2 *)(at + w * group * dim);
+        const float2 v = *(const float2 *)(at + w * stride);
         sum.x += v.x;
         sum.y += v.y;
     }
@@ -198,7 +206,13 @@ KERNEL rope_and_store(const mk_rope_arguments p) {
             const bool is_query = head < p.heads;
             float *to = is_query ? q + head * dim
                                  : page_keys(p.cache, page, head - p.heads) + (position % MK_PAGE) * dim;
-            norm_rope(values, to, 0, dim, (const float *)(is_query ? p.query_norm : p.key_norm), p.epsilon, turns);
+const float *gain = (const float *)(is_query ? p.query_norm : p.key_norm);
+            float2 first = zero, second = zero;
+            if (gain && m < half) {
+                first = *(const float2 *)(gain + m);
+                second = *(const float2 *)(gain + half + m);
+            }
+            norm_rope(values, to, 0, dim, gain != 0, first, second, p.epsilon, turns);
         } else {
             float *to = page_keys(p.cache, page, head - p.heads - kv) + value_offset(p.cache)
                 + (position % MK_PAGE) * dim;

@@ -66,10 +66,24 @@ DEVICE float sum_of_lanes(float v) {
     return v;
 }
 
-DEVICE float maximum_of_lanes(float v) {
+// Lane l gets the sum of v[l / 8] over the 32 lanes, in sum_of_lanes' order.
+DEVICE float sum_four_of_lanes(const float (&v)[4]) {
+    const bool upper = (threadIdx.x & 16) != 0, second = (threadIdx.x & 8) != 0;
+    float a = upper ? v[2] : v[0], b = upper ? v[3] : v[1];
+    a += __shfl_xor_sync(0xffffffffu, upper ? v[0] : v[2], 16);
+    b += __shfl_xor_sync(0xffffffffu, upper ? v[1] : v[3], 16);
+    float sum = second ? b : a;
+    sum += __shfl_xor_sync(0xffffffffu, second ? a : b, 8);
 #pragma unroll
-    for (int step = 16; step > 0; step >>= 1) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
-    return v;
+    for (int step = 4; step > 0; step >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    return sum;
+}
+
+// By one instruction, in an order of unsigned integers.
+DEVICE float maximum_of_lanes(float v) {
+    const unsigned u = __float_as_uint(v);
+    const unsigned most = __reduce_max_sync(0xffffffffu, u & 0x80000000u ? ~u : u | 0x80000000u);
+    return __uint_as_float(most & 0x80000000u ? most & 0x7fffffffu : ~most);
 }
 
 DEVICE half_bits f16_from_float(float x) {
@@ -129,6 +143,12 @@ DEVICE unsigned cycles() {
     unsigned now;
     asm volatile("mov.u32 %0, %%clock;" : "=r"(now)::"memory");
     return now;
+}
+
+// The same value, of which the compiler knows nothing.
+DEVICE int opaque(int v) {
+    asm volatile("" : "+r"(v));
+    return v;
 }
 
 // Ends the launch with an error.

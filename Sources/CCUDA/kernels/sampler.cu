@@ -137,29 +137,31 @@ DEVICE unsigned kth_largest(
     return placed[0];
 }
 
-// One block; a thread holds EACH scores of consecutive ids. `words`: MK_SAMPLER_WORDS of shared memory. Every thread gets
-// the code.
+// One block; a thread holds EACH scores of consecutive ids. Logits lie in global or shared memory. `words`:
+// MK_SAMPLER_WORDS of shared memory. Every thread gets the code.
 template <int EACH>
 DEVICE_CALL int choose_of(
     const mk_sample_arguments &p, const mk_session &session, int place, const float *logits, unsigned *words) {
     const int base = threadIdx.x * EACH;
-    const int rule = p.codebook == 0 ? 0 : 1;
+    const int rule = p.codebook == 0 ? 0 : 1, vocabulary = p.vocabulary, top_k = session.top_k[rule];
+    const bool samples = session.samples[rule];
+    const float temperature = session.temperature[rule], penalty = session.repetition_penalty;
     block_sums sums = {words, 0};
     float s[EACH];
     const unsigned char *seen =
-        p.codebook == 0 && p.seen ? (const unsigned char *)p.seen + (long long)session.slot * p.vocabulary : 0;
+        p.codebook == 0 && p.seen ? (const unsigned char *)p.seen + (long long)session.slot * vocabulary : 0;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         int id = base + i;
         s[i] = -INFINITY;
-        if (id >= p.vocabulary) continue;
-        float x = load_shared_data(logits + id);
+        if (id >= vocabulary) continue;
+        float x = logits[id];
         if (seen) {
-            if (seen[id] && session.repetition_penalty != 1.0f)
-                x = x < 0 ? x * session.repetition_penalty : x / session.repetition_penalty;
+            if (seen[id] && penalty != 1.0f)
+                x = x < 0 ? x * penalty : x / penalty;
             if (id == p.eos ? session.sampled < 2 : id >= p.speakable) x = -INFINITY;
         }
-        if (session.samples[rule]) x = x / session.temperature[rule];
+        if (samples) x = x / temperature;
         s[i] = x;
     }
     unsigned largest = 0;
@@ -170,13 +172,13 @@ DEVICE_CALL int choose_of(
     const float maximum = from_ordered(largest);
 
     unsigned chosen = 0;  // complement of the lowest wanted id, so that a maximum finds it
-    if (!session.samples[rule]) {
+    if (!samples) {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
-            if (base + i < p.vocabulary && s[i] == maximum) chosen = max(chosen, ~(unsigned)(base + i));
+            if (base + i < vocabulary && s[i] == maximum) chosen = max(chosen, ~(unsigned)(base + i));
     } else {
-        if (session.top_k[rule] > 0 && session.top_k[rule] < p.vocabulary) {
-            const unsigned threshold = kth_largest<EACH>(sums, s, base, p.vocabulary, session.top_k[rule], words);
+        if (top_k > 0 && top_k < vocabulary) {
+            const unsigned threshold = kth_largest<EACH>(sums, s, base, vocabulary, top_k, words);
 #pragma unroll
             for (int i = 0; i < EACH; i++)
                 if (ordered(s[i]) < threshold) s[i] = -INFINITY;
@@ -207,7 +209,7 @@ DEVICE_CALL int choose_of(
             unsigned ties = 0;
 #pragma unroll
             for (int i = 0; i < EACH; i++) {
-                if (base + i >= p.vocabulary) continue;
+                if (base + i >= vocabulary) continue;
                 if (ordered(s[i]) < threshold) {
                     below += e[i] / total;
                     s[i] = -INFINITY;
@@ -241,7 +243,7 @@ DEVICE_CALL int choose_of(
                 for (int w = 0; w < (int)(threadIdx.x >> 5); w++) before += at[w];
 #pragma unroll
                 for (int i = 0; i < EACH; i++) {
-                    if (base + i < p.vocabulary && ordered(s[i]) == threshold) {
+                    if (base + i < vocabulary && ordered(s[i]) == threshold) {
                         if (before < gone) s[i] = -INFINITY;
                         before++;
                     }
@@ -293,7 +295,7 @@ DEVICE_CALL int choose_of(
         const int given = ((const int *)p.forced)[place * p.groups + p.codebook];
         if (given >= 0) code = given;
     }
-    return min(max(code, 0), p.vocabulary - 1);
+    return min(max(code, 0), vocabulary - 1);
 }
 
 DEVICE int choose(
@@ -303,8 +305,8 @@ DEVICE int choose(
 }
 
 // Grid: sessions.
-KERNEL sample_codes(const mk_sample_arguments p) {
-    const mk_session session = ((const mk_session *)p.sessions)[blockIdx.x];
+KERNEL sample_codes(KERNEL_ARGUMENT mk_sample_arguments p) {
+    const mk_session &session = ((const mk_session *)p.sessions)[blockIdx.x];
     const float *logits =
         (const float *)p.logits + (long long)(p.by_slot ? session.slot : (int)blockIdx.x) * p.ld;
     int code = choose(p, session, blockIdx.x, logits, (unsigned *)dynamic_shared());

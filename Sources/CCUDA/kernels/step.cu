@@ -13,45 +13,40 @@
 //
 // Sums are cut and added as in linear.cu: warp w takes run w of the chunks of every tile. A record of three units holds
 // eight neighbouring values, split into halves once by the one who made them, and their Σ x²; the 1 / rms of an RMSNorm
-// is applied to the finished sum.
+// is applied to the finished sum. Records lie [chunk][row][4], so that what a warp needs is one span of memory.
+//
+// Registers are short: 128 a thread. What is the same for a whole block lies in shared memory or among the arguments.
 
-// Rows of the ring of each warp, 2 KiB each: as many as shared memory holds.
+// Rows of the ring of each warp, 2 KiB each: as many as shared memory holds beside eight rows of activations.
 #ifdef MK_RING
 #elif !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000
-#define MK_RING 4
+#define MK_RING 3
 #else
 #define MK_RING 2
 #endif
 #define MK_RING_ROW 2048
 
-// Chunks of activations that a lane holds.
-#define MK_PIECE 4
+// Tiles whose sums a warp holds in registers.
+#define MK_GROUP 4
 
-// Lanes of a warp that look whether values have come, at most 4.
-#ifndef MK_AWAIT_LANES
-#define MK_AWAIT_LANES 4
-#endif
+// Units that a lane reads together.
+#define MK_BATCH 6
 
 // Some seconds of reading in vain: a block is missing.
 #define MK_MOST_TRIES (1u << 24)
 
-// Times of an operation.
-struct stopwatch {
-    unsigned from[4];
+// Times of an operation, by the block's first thread, straight to memory: measuring keeps no register.
+DEVICE void stop_watch(const mk_step_arguments &p, unsigned tag, int part) {
+    if (!p.trace || threadIdx.x != 0) return;
+    ((mk_trace *)p.trace)[(tag - p.tag - 1) * gridDim.x + blockIdx.x].clocks[part] = cycles();
+}
 
-    DEVICE_MEMBER void stop(const mk_step_arguments &p, int part) {
-        if (p.trace) from[part] = cycles();
-    }
-
-    DEVICE_MEMBER void write(const mk_step_arguments &p, int kind, unsigned tag) {
-        if (!p.trace || threadIdx.x != 0) return;
-        mk_trace &entry = ((mk_trace *)p.trace)[(tag - p.tag - 1) * gridDim.x + blockIdx.x];
-        entry.kind = kind + 1;
-        entry.wait = from[1] - from[0];
-        entry.work = from[2] - from[1];
-        entry.finish = cycles() - from[2];
-    }
-};
+DEVICE void end_watch(const mk_step_arguments &p, unsigned tag, int kind) {
+    if (!p.trace || threadIdx.x != 0) return;
+    mk_trace &entry = ((mk_trace *)p.trace)[(tag - p.tag - 1) * gridDim.x + blockIdx.x];
+    entry.kind = kind + 1;
+    entry.clocks[3] = cycles();
+}
 
 // The k-th tile of a block; `unit` neighbouring tiles belong to one block.
 DEVICE int own_tile(int k, int unit, int place, int blocks) {
@@ -64,38 +59,40 @@ DEVICE int own_tiles(int units, int unit, int place, int blocks, unsigned invers
     return place < units ? (int)__umulhi((unsigned)(units - place + blocks - 1), inverse) * unit : 0;
 }
 
-DEVICE void run_of(int chunks, int &begin, int &end) {
+DEVICE void run_of(int chunks, int warp, int &begin, int &end) {
     const int run = ceiling(chunks, MK_WARPS);
-    begin = min(chunks, (int)(threadIdx.x >> 5) * run);
+    begin = min(chunks, warp * run);
     end = min(chunks, begin + run);
 }
 
-// The producer's place in the schedule. A row of the ring holds two tiles by two chunks, or four chunks of a block's
-// only tile.
+// The producer's place in the schedule. Tiles are taken MK_GROUP at a time; all tiles of a group for two chunks, then
+// for the next two. A row of the ring holds two tiles by two chunks, or four chunks of a block's only tile.
 struct weight_stream {
-    uint4 coming;  // the next entry, loaded ahead
     int next, slot;
-    // Tiles and chunks that are left of the open entry; all chunks of this warp's run.
-    int left, chunks, run;
-    // Bytes to a pair's second tile, 0 if there is but one tile, and to the next pair.
+    // Left of the open entry: tiles from this group's first on, tiles of this sweep, chunks from this sweep's on.
+    int own, tiles, chunks;
+    // Of the entry: bytes to a pair's second tile, 0 if there is but one tile, to the next pair, and chunks of a run.
     unsigned second, advance;
-    const char *base;
+    int run;
+    // The first byte for this lane of this sweep and of the next row.
+    const char *sweep, *at;
 
     DEVICE_MEMBER void open_entry(const mk_step_arguments &p, int place) {
-        left = 0;
+        own = 0;
         while (next < p.schedule_count) {
-            const uint4 entry = coming;
-            if (++next < p.schedule_count) coming = ((const uint4 *)p.schedule)[next];
+            const uint4 entry = ((const uint4 *)(dynamic_shared() + p.schedule_at))[next - p.schedule_first];
+            next++;
             const int unit = (int)(entry.w & 0xffff), all = (int)(entry.w >> 16);
-            const int own = own_tiles((int)entry.z, unit, place, p.blocks, p.blocks_inverse);
+            own = own_tiles((int)entry.z, unit, place, p.blocks, p.blocks_inverse);
             int begin, end;
-            run_of(all, begin, end);
-            if (begin >= end || own == 0) continue;
-            left = own;
+            run_of(all, (int)threadIdx.x >> 5, begin, end);
+            if (begin >= end) own = 0;
+            if (own == 0) continue;
+            tiles = min((int)MK_GROUP, own);
             run = chunks = end - begin;
             second = own > 1 ? (unit == 1 ? p.blocks : 1) * all * 512 : 0;
             advance = 2 * p.blocks * all * 512;
-            base = (const char *)((unsigned long long)entry.x | (unsigned long long)entry.y << 32)
+            sweep = at = (const char *)((unsigned long long)entry.x | (unsigned long long)entry.y << 32)
                 + ((long long)place * unit * all + begin) * 512 + (threadIdx.x & 31) * 16;
             return;
         }
@@ -103,32 +100,42 @@ struct weight_stream {
 
     // Starts the copy of one row, or of none at the end: a group either way.
     DEVICE_MEMBER void issue(const mk_step_arguments &p, int place, char *ring) {
-        if (left > 0) {
+        if (own > 0) {
             char *to = ring + slot * MK_RING_ROW;
-            const char *at = base + (run - chunks) * 512;
             copy_async(to, at);
             if (second) {
-                if (left > 1) copy_async(to + 512, at + second);
-                if (chunks > 1) {
-                    copy_async(to + 1024, at + 512);
-                    if (left > 1) copy_async(to + 1536, at + 512 + second);
-                }
-                chunks -= 2;
+                if (tiles > 1) copy_async(to + 512, at + second);
+                if (chunks > 1) copy_async(to + 1024, at + 512);
+                if (tiles > 1 && chunks > 1) copy_async(to + 1536, at + 512 + second);
             } else {
                 if (chunks > 1) copy_async(to + 512, at + 512);
                 if (chunks > 2) copy_async(to + 1024, at + 1024);
                 if (chunks > 3) copy_async(to + 1536, at + 1536);
-                chunks -= 4;
             }
-            if (chunks <= 0) {
-                chunks = run;
-                left -= 2;
-                base += advance;
-                if (left <= 0) open_entry(p, place);
-            }
+            tiles -= 2;
+            at += advance;
+            if (tiles <= 0) next_sweep(p, place);
         }
         copy_async_commit();
         slot = slot + 1 == MK_RING ? 0 : slot + 1;
+    }
+
+    DEVICE_MEMBER void next_sweep(const mk_step_arguments &p, int place) {
+        const int step = second ? 2 : 4;
+        chunks -= step;
+        sweep += step * 512;
+        if (chunks <= 0) {
+            own -= MK_GROUP;
+            if (own <= 0) {
+                open_entry(p, place);
+                return;
+            }
+            chunks = run;
+            // Where this sweep ended, less what its group's sweeps went through.
+            sweep = at - (run - 1) / 2 * 1024;
+        }
+        tiles = min((int)MK_GROUP, own);
+        at = sweep;
     }
 };
 
@@ -137,6 +144,9 @@ template <int COUNT, int RUN>
 DEVICE void await_units(const uint4 *at, int stride, int live, unsigned tag, uint4 (&units)[COUNT]) {
     unsigned tries = 0;
     bool ready;
+    // Values that are set in some cases only would take registers everywhere.
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) units[i] = make_uint4(0, 0, 0, 0);
     do {
 #pragma unroll
         for (int i = 0; i < COUNT; i++)
@@ -180,53 +190,70 @@ struct session_place {
 
 // A block's place among its team, and the rows of a pass.
 struct team_rows {
-    int team, place, first, sessions;
+    int place;
     // Rows of this pass, and of each session.
     int rows, each;
     // Of the operation under way.
     unsigned tag;
+    // threadIdx.x
+    int thread;
 
-    // Lanes that have written wait for those that have not: they may wait for what those write.
+    // Lanes that have written wait for those that have not: they may wait for what those write. The compiler must not
+    // compute ahead for all operations what each of them needs: registers are too few.
     DEVICE_MEMBER void begin_operation() {
         __syncwarp();
         tag++;
+        thread = opaque((int)threadIdx.x);
+        place = opaque(place);
+        rows = opaque(rows);
     }
 
+    // Shared memory, behind `places`: the team, its first session of the batch, and how many it has.
+    DEVICE_MEMBER int *team_words(const mk_step_arguments &p) {
+        return (int *)(dynamic_shared() + p.places_at) + 2 * p.rows;
+    }
+    DEVICE_MEMBER int team(const mk_step_arguments &p) { return team_words(p)[0]; }
+    DEVICE_MEMBER int first(const mk_step_arguments &p) { return team_words(p)[1]; }
+    DEVICE_MEMBER int sessions(const mk_step_arguments &p) { return team_words(p)[2]; }
     // Shared memory: rotations of each session of the talker, of each position of the code predictor.
     DEVICE_MEMBER float2 *turns(const mk_step_arguments &p) { return (float2 *)(dynamic_shared() + p.turns_at); }
     DEVICE_MEMBER session_place *places(const mk_step_arguments &p) {
         return (session_place *)(dynamic_shared() + p.places_at);
     }
-    // Sums of a round [2][MK_WARPS][MK_GATHER][rows][4] float2, or attention.
+    // Activations of each warp and sums of a round [2][MK_WARPS][gather][rows][4] float2, or attention, or logits.
     DEVICE_MEMBER char *area(const mk_step_arguments &p) { return dynamic_shared() + p.area_at; }
     // Work memory of the team.
     DEVICE_MEMBER uint4 *units(const mk_step_arguments &p, int offset) {
-        return (uint4 *)((char *)p.work + team * p.work_stride + offset);
+        return (uint4 *)((char *)p.work + team(p) * p.work_stride + offset);
     }
+    // A tile's place among the records of a layer's input.
+    DEVICE_MEMBER int record_unit(int row, int tile) { return (((tile >> 2) * rows + row) * 4 + (tile & 3)) * 3; }
 };
 
 DEVICE void publish_attended(
-    uint4 *attended, bool live, int row, int n, int width, float2 sum, float total, unsigned tag) {
+    const mk_step_arguments &p, team_rows t, bool live, int row, int n, float2 sum, float total) {
     half_bits h0, l0, h1, l1;
     split_half<MK_BF16>(sum.x / total, h0, l0);
     split_half<MK_BF16>(sum.y / total, h1, l1);
     publish(
-        attended + ((long long)row * (width / MK_TILE) + n / MK_TILE) * 3, live, 1, pair(h0, h1), pair(l0, l1), 0,
-        tag);
+        t.units(p, p.attended_at) + t.record_unit(row, n / MK_TILE), live, 1, pair(h0, h1), pair(l0, l1), 0, t.tag);
 }
 
 // Sums over pages. Blocks take (session, key head), after all that they owe others.
-DEVICE_CALL void add_pages(
-    const mk_step_arguments &p, team_rows t, const uint4 *partials, uint4 *attended, int kv, int group, int dim,
-    bool live, int h, int d) {
+DEVICE void add_pages(
+    const mk_step_arguments &p, team_rows t, const uint4 *partials, int kv, int group, int dim) {
+    t.thread = opaque((int)threadIdx.x);
+    // A pair of this thread.
+    const int h = t.thread / (dim / 2), d = (t.thread - h * (dim / 2)) * 2;
+    const bool live = t.thread < group * (dim / 2);
     float2 *totals = (float2 *)t.area(p);  // [group][pages]
     const int heads = p.stack.heads, stride = dim / 2 + 1;
 #pragma unroll 1
-    for (int item = t.place; item < t.sessions * kv; item += p.blocks) {
+    for (int item = t.place; item < t.sessions(p) * kv; item += p.blocks) {
         const int s = item / kv, head = item - s * kv, pages = t.places(p)[s].position / MK_PAGE + 1;
         if (pages == 1) continue;
         const uint4 *from = partials + (long long)(s * heads + head * group) * p.pages * stride;
-        for (int at = threadIdx.x; at < group * pages; at += MK_THREADS) {
+        for (int at = t.thread; at < group * pages; at += MK_THREADS) {
             uint4 unit[1];
             await_units<1, 1>(
                 from + ((long long)(at / pages) * p.pages + at % pages) * stride, 0, 1, t.tag, unit);
@@ -254,33 +281,27 @@ DEVICE_CALL void add_pages(
             }
         }
         __syncwarp();
-        publish_attended(
-            attended, live, s, (head * group + h) * dim + d, heads * dim, sum, live ? total : 1.0f, t.tag);
+        publish_attended(p, t, live, s, (head * group + h) * dim + d, sum, live ? total : 1.0f);
         __syncthreads();
     }
 }
 
 // Attention of the team's rows → records. Blocks take (session, key head, page); positions before `position` (of
 // the code predictor) or the session's are in the cache.
-DEVICE_CALL void attend(const mk_step_arguments &p, team_rows t, int layer, int predictor_position) {
+DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predictor_position) {
     mk_cache cache = p.stack.cache;
     cache.layer = layer;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int dim = cache.dim, kv = cache.kv_heads, heads = p.stack.heads, group = heads / kv, half = dim / 2;
     const float *gains = (const float *)p.stack.head_gains + cache.layer * 2 * dim;
     const uint4 *qkv = t.units(p, p.qkv_at);
-    uint4 *attended = t.units(p, p.attended_at);
     const int blocks = p.blocks;
-    uint4 *partials = (uint4 *)((char *)p.partials + t.team * p.partials_stride);
+    uint4 *partials = (uint4 *)((char *)p.partials + t.team(p) * p.partials_stride);
     float *queries = (float *)t.area(p), *fresh_keys = queries + t.each * group * dim;
     float *fresh_values = fresh_keys + t.each * dim, *page_work = fresh_values + t.each * dim;
-    // A pair of this thread.
-    const int h = (int)threadIdx.x / half, d = ((int)threadIdx.x - h * half) * 2;
-    const bool live = (int)threadIdx.x < group * half;
     int base = 0;
     bool has_pages = false;
 #pragma unroll 1
-    for (int s = 0; s < t.sessions; s++) {
+    for (int s = 0; s < t.sessions(p); s++) {
         const int position = p.is_predictor ? predictor_position : t.places(p)[s].position;
         const int pages = (position + t.each - 1) / MK_PAGE + 1;
         has_pages = has_pages || pages > 1;
@@ -289,12 +310,17 @@ DEVICE_CALL void attend(const mk_step_arguments &p, team_rows t, int layer, int 
         base += kv * pages;
 #pragma unroll 1
         for (; item < kv * pages; item += blocks) {
+            // As in begin_operation.
+            t.thread = opaque((int)threadIdx.x);
+            const int lane = t.thread & 31, warp = t.thread >> 5;
+            // A pair of this thread.
+            const int h = t.thread / half, d = (t.thread - h * half) * 2;
+            const bool live = t.thread < group * half;
             const int head = item % kv, page = item / kv;
             float *keys = page_keys(cache, cache_page(cache, t.places(p)[s].slot, page), head);
             float *values = keys + value_offset(cache);
             const int fresh_from = max(0, position - page * MK_PAGE);
-            stopwatch watch;
-            watch.stop(p, 0);
+            stop_watch(p, t.tag, 0);
             page_values part;
             load_page(part, keys, values, 0, MK_PAGE - 1, fresh_from, dim);
             __syncthreads();
@@ -305,39 +331,43 @@ DEVICE_CALL void attend(const mk_step_arguments &p, team_rows t, int layer, int 
                 if (!is_query && at / MK_PAGE != page) continue;
                 const int column =
                     is_query ? head * group + which : heads + head + (which == group ? 0 : kv);
+                const int m = 2 * lane;
+                const bool has_values = m < half;
+                const float2 zero = make_float2(0, 0);
+                const float *gain = gains + (is_query ? 0 : dim) + m;
+                const float2 low_gain = has_values ? *(const float2 *)gain : zero;
+                const float2 high_gain = has_values ? *(const float2 *)(gain + half) : zero;
                 uint4 pairs[2];
                 await_units<2, 1>(
-                    qkv + ((s * t.each + turn) * p.ld_qkv + column * dim) / 2 + lane, half / 2,
-                    2 * lane < half ? 2 : 0, t.tag - 1, pairs);
+                    qkv + ((s * t.each + turn) * p.ld_qkv + column * dim) / 2 + lane, half / 2, has_values ? 2 : 0,
+                    t.tag - 1, pairs);
                 __syncwarp();
-                const int m = 2 * lane;
-                const float2 zero = make_float2(0, 0);
                 head_values x = {zero, zero};
-                if (m < half) x = {pair_of(pairs[0]), pair_of(pairs[1])};
+                if (has_values) x = {pair_of(pairs[0]), pair_of(pairs[1])};
                 if (which <= group) {
                     norm_rope(
                         x, is_query ? queries + (turn * group + which) * dim : fresh_keys + turn * dim,
-                        is_query ? 0 : keys + (at % MK_PAGE) * dim, dim, gains + (is_query ? 0 : dim),
-                        p.stack.epsilon, t.turns(p) + (p.is_predictor ? at : s) * half);
-                } else if (m < half) {
+                        is_query ? 0 : keys + (at % MK_PAGE) * dim, dim, true, low_gain, high_gain, p.stack.epsilon,
+                        t.turns(p) + (p.is_predictor ? at : s) * half);
+                } else if (has_values) {
                     float *fresh = fresh_values + turn * dim + m, *kept = values + (at % MK_PAGE) * dim + m;
                     *(float2 *)kept = *(float2 *)fresh = x.low;
                     *(float2 *)(kept + half) = *(float2 *)(fresh + half) = x.high;
                 }
             }
             __syncthreads();
-            watch.stop(p, 1);
+            stop_watch(p, t.tag, 1);
             take_fresh(part, fresh_keys, fresh_values, fresh_from, position + t.each - 1 - page * MK_PAGE, dim);
 #pragma unroll 1
             for (int turn = 0; turn < t.each; turn++) {
                 const int row = s * t.each + turn, last = min(MK_PAGE - 1, position + turn - page * MK_PAGE);
                 attend_page(part, queries + turn * group * dim, page_work, group, dim, 0, last);
-                watch.stop(p, 2);
+                stop_watch(p, t.tag, 2);
                 const float2 sum = live ? page_sums(page_work, group, dim, h, d) : make_float2(0, 0);
                 const int n = (head * group + h) * dim + d;
                 if (pages == 1) {
                     const float total = live ? page_totals(page_work, group, dim, h).y : 1.0f;
-                    publish_attended(attended, live, row, n, heads * dim, sum, total, t.tag);
+                    publish_attended(p, t, live, row, n, sum, total);
                 } else if (live) {
                     uint4 *to =
                         partials + ((long long)(row * heads + head * group + h) * p.pages + page) * (half + 1);
@@ -346,40 +376,47 @@ DEVICE_CALL void attend(const mk_step_arguments &p, team_rows t, int layer, int 
                 }
                 __syncthreads();
             }
-            watch.write(p, MK_ATTEND, t.tag);
+            end_watch(p, t.tag, MK_ATTEND);
         }
     }
-    if (has_pages) add_pages(p, t, partials, attended, kv, group, dim, live, h, d);
+    if (has_pages) add_pages(p, t, partials, kv, group, dim);
 }
 
 struct step_block : team_rows {
     weight_stream stream;
-    int round, phase;
+    // Rounds of finishing so far.
+    int round;
 
     // Shared memory: this lane's part of its warp's ring, and what follows all rings.
     DEVICE_MEMBER char *ring() {
-        return dynamic_shared() + (threadIdx.x >> 5) * (MK_RING * MK_RING_ROW) + (threadIdx.x & 31) * 16;
+        return dynamic_shared() + (thread >> 5) * (MK_RING * MK_RING_ROW) + (thread & 31) * 16;
     }
-    // Σ x² [2][rows][MK_WARPS] of each run.
-    DEVICE_MEMBER float *run_sums(const mk_step_arguments &p) {
-        return (float *)(dynamic_shared() + p.run_sums_at) + phase * p.rows * MK_WARPS;
-    }
+    // Σ x² [rows][MK_WARPS] of each run. Who has the input of another layer knows that all sums of the layer before are
+    // published, so nobody reads these any more.
+    DEVICE_MEMBER float *run_sums(const mk_step_arguments &p) { return (float *)(dynamic_shared() + p.run_sums_at); }
     // [own tiles][rows][4]: the residual stream belongs to who computes it.
     DEVICE_MEMBER float2 *residual(const mk_step_arguments &p) { return (float2 *)(dynamic_shared() + p.residual_at); }
 
     DEVICE_MEMBER void open(const mk_step_arguments &p) {
+        thread = (int)threadIdx.x;
         const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, half = p.stack.cache.dim / 2;
-        team = blockIdx.x / p.blocks;
+        const int team = blockIdx.x / p.blocks, first = team * p.batch / p.teams;
+        const int sessions = (team + 1) * p.batch / p.teams - first;
         place = blockIdx.x - team * p.blocks;
-        first = team * p.batch / p.teams;
-        sessions = (team + 1) * p.batch / p.teams - first;
+        if (threadIdx.x == 0) {
+            team_words(p)[0] = team;
+            team_words(p)[1] = first;
+            team_words(p)[2] = sessions;
+        }
+        for (int i = threadIdx.x; i < p.schedule_count - p.schedule_first; i += MK_THREADS)
+            ((uint4 *)(dynamic_shared() + p.schedule_at))[i] = ((const uint4 *)p.schedule)[p.schedule_first + i];
+        __syncthreads();
         stream.next = p.schedule_first;
-        stream.coming = ((const uint4 *)p.schedule)[stream.next];
         stream.slot = 0;
         stream.open_entry(p, place);
 #pragma unroll 1
         for (int i = 0; i < MK_RING; i++) stream.issue(p, place, ring());
-        round = phase = 0;
+        round = 0;
         rows = sessions;
         each = 1;
         tag = p.tag;
@@ -398,48 +435,55 @@ struct step_block : team_rows {
         __syncthreads();
     }
 
-    // Waits for a few units of this warp's run, so that whoever waits long does not keep the L2 cache busy with reads in
-    // vain: load_piece then finds all or nearly all.
-    DEVICE_MEMBER void await_run(const uint4 *records, int chunk) {
-        if ((threadIdx.x & 31) < MK_AWAIT_LANES) {
-            uint4 unit[1];
-            await_units<1, 1>(records + (chunk * 4 + (threadIdx.x & 31)) * 3, 0, 1, tag - 1, unit);
+    // Words of this warp's activations: nine of each record.
+    DEVICE_MEMBER unsigned *stage(const mk_step_arguments &p) {
+        return (unsigned *)area(p) + (thread >> 5) * p.stage_words;
+    }
+
+    // Brings `count` units of the operation before, one after the other in memory, to the stage.
+    DEVICE_MEMBER void fill_stage(const mk_step_arguments &p, const uint4 *from, int count) {
+        __syncwarp();
+#pragma unroll 1
+        for (int at = thread & 31; at < count; at += 32 * MK_BATCH) {
+            const int live = min((int)MK_BATCH, (count - at + 31) >> 5);
+            uint4 unit[MK_BATCH];
+#pragma unroll
+            for (int i = 0; i < MK_BATCH; i++) unit[i] = make_uint4(0, 0, 0, 0);
+            unsigned tries = 0;
+            bool ready;
+            // Who waits long looks at one, so that the L2 cache is not kept busy in vain.
+            if (at < 32) {
+                do {
+                    unit[0] = load_tagged(from + at);
+                    if (++tries == MK_MOST_TRIES) give_up();
+                } while (unit[0].w != tag - 1);
+            }
+            do {
+                ready = true;
+#pragma unroll
+                for (int i = 0; i < MK_BATCH; i++)
+                    if (i < live && unit[i].w != tag - 1) unit[i] = load_tagged(from + at + 32 * i);
+#pragma unroll
+                for (int i = 0; i < MK_BATCH; i++) ready = ready && (i >= live || unit[i].w == tag - 1);
+                if (++tries == MK_MOST_TRIES) give_up();
+            } while (!ready);
+            unsigned *to = stage(p) + 3 * at;
+#pragma unroll
+            for (int i = 0; i < MK_BATCH; i++) {
+                if (i >= live) continue;
+                to[96 * i] = unit[i].x;
+                to[96 * i + 1] = unit[i].y;
+                to[96 * i + 2] = unit[i].z;
+            }
         }
         __syncwarp();
     }
 
-    // Chunks chunk…chunk + n - 1 of this lane's row, as the products take them; Σ x² is added to `squares`.
-    DEVICE_MEMBER void load_piece(
-        const uint4 *records, bool live, int chunk, int n, uint4 (&first)[MK_PIECE], uint4 (&second)[MK_PIECE],
-        float &squares) {
-        const uint4 *at = records + (chunk * 4 + (threadIdx.x & 3)) * 3;
-        const int count = live ? n : 0;
-        uint4 rest[MK_PIECE] = {};
-        unsigned tries = 0;
-        bool ready;
-        do {
-#pragma unroll
-            for (int c = 0; c < MK_PIECE; c++) {
-                if (c < count) {
-                    first[c] = load_tagged(at + c * 12);
-                    second[c] = load_tagged(at + c * 12 + 1);
-                    rest[c] = load_tagged(at + c * 12 + 2);
-                }
-            }
-            ready = true;
-#pragma unroll
-            for (int c = 0; c < MK_PIECE; c++)
-                ready = ready
-                    && (c >= count || (first[c].w == tag - 1 && second[c].w == tag - 1 && rest[c].w == tag - 1));
-            if (++tries == MK_MOST_TRIES) give_up();
-        } while (!ready);
-        __syncwarp();
-#pragma unroll
-        for (int c = 0; c < MK_PIECE; c++) {
-            first[c].w = rest[c].x;
-            second[c].w = rest[c].y;
-            if (c < n) squares += sum_of_four(__uint_as_float(rest[c].z));
-        }
+    // A record of the stage as the products take it; its Σ x².
+    DEVICE_MEMBER float take_record(const unsigned *at, uint4 &high, uint4 &low) {
+        high = make_uint4(at[0], at[2], at[3], at[5]);
+        low = make_uint4(at[1], at[6], at[4], at[7]);
+        return __uint_as_float(at[8]);
     }
 
     // The next row of the ring, as this lane copied it.
@@ -451,147 +495,99 @@ struct step_block : team_rows {
     // Fills the row that was taken.
     DEVICE_MEMBER void give_row(const mk_step_arguments &p) { stream.issue(p, place, ring()); }
 
-    // sums += a chunk of the rows · a chunk of a tile.
-    DEVICE_MEMBER void multiply_chunk(float (&sums)[1][1][4], const uint4 &first, const uint4 &second, const uint4 &b) {
-        const uint4 high[1][1] = {{make_uint4(first.x, first.z, second.x, second.z)}};
-        const uint4 low[1][1] = {{make_uint4(first.y, first.w, second.y, second.w)}};
-        const uint4 weights[1][1] = {{b}};
-        multiply_chunks<MK_BF16, 1, 1, 1>(sums, high, low, weights);
+    // A thread's sum of a round: tile i, row r, outputs 2j and 2j + 1.
+    struct finished_sum {
+        int i, r, j;
+        bool live;
+    };
+
+    DEVICE_MEMBER int finisher(int turn) { return (thread - turn * MK_FINISHERS) & (MK_THREADS - 1); }
+
+    DEVICE_MEMBER finished_sum sum_of_thread(
+        const mk_step_arguments &p, int unit, int turn, int gathered, int row_count) {
+        const int place = finisher(turn), item = place >> (1 + unit);
+        finished_sum sum;
+        sum.r = item & (p.row_places - 1);
+        sum.j = place & 3;
+        sum.i = item >> p.row_places_log;
+        if (unit == 2) sum.i = 2 * sum.i + ((place >> 2) & 1);
+        sum.live = sum.i < gathered && sum.r < row_count;
+        return sum;
     }
 
-    DEVICE_MEMBER float2 sum_of_halves(const float (&sums)[1][1][4]) {
-        return make_float2(sums[0][0][0] + sums[0][0][2], sums[0][0][1] + sums[0][0][3]);
+    DEVICE_MEMBER float2 *partials(const mk_step_arguments &p, int turn) {
+        return (float2 *)(area(p) + p.partials_in_area) + (turn & 1) * (MK_WARPS * 4) * p.gather * p.rows;
+    }
+
+    // What a sum of a layer with a residual is added to, and the gain of the norm behind.
+    DEVICE_MEMBER void load_residual(
+        const mk_step_arguments &p, int kind, int layer, const finished_sum &sum, int gather, float2 &gain,
+        float2 &old) {
+        const int n = own_tile(gather + sum.i, 1, place, p.blocks) * MK_TILE + 2 * sum.j;
+        const int norm = kind == MK_OUTPUT ? layer * 2 + 1 : kind == MK_DOWN ? (layer + 1) * 2 : 0;
+        gain = *(const float2 *)((const float *)p.stack.gains + norm * p.stack.chunks * MK_CHUNK + n);
+        if (kind == MK_PROJECT) {
+            old = *(const float2 *)((const float *)p.projection_bias + n);
+        } else if (kind == MK_OUTPUT && layer == 0 && !p.has_projection) {
+            // The input, three operations ago.
+            uint4 entry[1];
+            await_units<1, 1>(
+                units(p, p.entry_at) + (sum.r * p.stack.chunks * MK_CHUNK + n) / 2, 0, 1, tag - 3, entry);
+            old = pair_of(entry[0]);
+        } else {
+            old = residual(p)[((gather + sum.i) * rows + sum.r) * 4 + sum.j];
+        }
     }
 
     // One operation: all sums of this block's tiles of a layer, and what becomes of them.
     DEVICE_MEMBER void product(const mk_step_arguments &p, int kind, int layer, bool keeps_hidden) {
-        const mk_stack &s = p.stack;
-        const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2;
-        const int ld = s.chunks * MK_CHUNK, stack_tiles = s.chunks * (MK_CHUNK / MK_TILE);
-        const bool is_head = kind == MK_HEAD, is_residual = kind == MK_OUTPUT || kind == MK_DOWN || kind == MK_PROJECT;
-        const int unit = kind == MK_GATE_UP ? 2 : 1;
-        // The layer: units of tiles, chunks; its input.
-        int layer_units = stack_tiles, chunks = s.chunks, input_at = p.x_at;
-        if (kind == MK_QKV) layer_units = ceiling((s.heads + 2 * s.cache.kv_heads) * s.cache.dim, MK_TILE);
-        if (kind == MK_GATE_UP) layer_units = s.intermediate_chunks * (MK_CHUNK / MK_TILE);
-        if (is_head) layer_units = ceiling(p.head_outputs, MK_CHUNK) * (MK_CHUNK / MK_TILE);
-        if (kind == MK_OUTPUT) {
-            chunks = s.heads * s.cache.dim / MK_CHUNK;
-            input_at = p.attended_at;
-        }
-        if (kind == MK_DOWN) {
-            chunks = s.intermediate_chunks;
-            input_at = p.inner_at;
-        }
-        if (kind == MK_PROJECT) {
-            chunks = p.talker_chunks;
-            input_at = p.input_at;
-        }
-        const int blocks = p.blocks, own = own_tiles(layer_units, unit, place, blocks, p.blocks_inverse);
+        const mk_step_layer &shape = p.layers[kind];
+        const int unit = kind == MK_GATE_UP ? 2 : 1, blocks = p.blocks;
+        const int own = own_tiles(shape.units, unit, place, blocks, p.blocks_inverse);
         if (own == 0) return;
-        stopwatch watch;
-        watch.stop(p, 0);
-
+        stop_watch(p, tag, 0);
+        const int lane = thread & 31, g = lane >> 2;
+        const bool is_head = kind == MK_HEAD, is_residual = kind == MK_OUTPUT || kind == MK_DOWN || kind == MK_PROJECT;
         // A head takes the last row of each session.
-        const int row_count = is_head ? sessions : rows;
-        const int row = is_head ? g * each + each - 1 : g;
-        const uint4 *records = units(p, input_at) + row * chunks * (MK_CHUNK / MK_TILE * 3);
-        phase ^= 1;
-        float *sums_of_runs = run_sums(p);
+        const int row_count = is_head ? sessions(p) : rows;
         int begin, end;
-        run_of(chunks, begin, end);
-        // Lanes of rows that are not there leave theirs as they are: they reach no sum of others.
-        uint4 first_half[MK_PIECE] = {}, second_half[MK_PIECE] = {};
+        run_of(shape.chunks, thread >> 5, begin, end);
         float squares = 0;
-        const bool is_long = end - begin > MK_PIECE;
-
-        // This thread's sum of a round: tile i, row r, outputs 2j and 2j + 1.
-        const int item = threadIdx.x >> (1 + unit), r = item % row_count, j = threadIdx.x & 3;
-        const int i = unit == 1 ? item / row_count : item / row_count * 2 + ((threadIdx.x >> 2) & 1);
-        // Gain of the norm that follows.
-        const float *gains = (const float *)s.gains
-            + (kind == MK_OUTPUT ? layer * 2 + 1 : kind == MK_DOWN ? (layer + 1) * 2 : 0) * ld;
 
 #pragma unroll 1
-        for (int gather = 0; gather < own; gather += MK_GATHER) {
-            const int gathered = min((int)MK_GATHER, own - gather);
-            float2 *partial = (float2 *)area(p) + round * (MK_WARPS * MK_GATHER * 4) * p.rows;
-            round ^= 1;
-            const bool live = i < gathered;
-            const int n = own_tile(gather + i, unit, place, blocks) * MK_TILE + 2 * j;
+        for (int gather = 0; gather < own; gather += p.gather) {
+            const int gathered = min(p.gather, own - gather);
+            // Rounds are finished by other warps in turn.
+            const int turn = round++;
+            // Gain of the norm that follows, and what the sum is added to.
             float2 gain = make_float2(0, 0), old = gain;
-            float2 *kept = residual(p) + ((gather + i) * row_count + r) * 4 + j;
-            if (live && is_residual) {
-                gain = *(const float2 *)(gains + n);
-                if (kind == MK_PROJECT) {
-                    old = *(const float2 *)((const float *)p.projection_bias + n);
-                } else if (kind == MK_OUTPUT && layer == 0 && !p.has_projection) {
-                    // The input, three operations ago.
-                    uint4 entry[1];
-                    await_units<1, 1>(
-                        units(p, p.entry_at) + (r * ld + n) / 2, 0, 1, tag - 3, entry);
-                    old = pair_of(entry[0]);
-                } else {
-                    old = *kept;
-                }
+            if (is_residual) {
+                const finished_sum own_sum = sum_of_thread(p, unit, turn, gathered, row_count);
+                if (own_sum.live) load_residual(p, kind, layer, own_sum, gather, gain, old);
             }
-            __syncwarp();
-            if (gather == 0 && begin < end)
-                await_run(units(p, input_at) + (is_head ? each - 1 : 0) * chunks * (MK_CHUNK / MK_TILE * 3), begin);
-            if (gather == 0) watch.stop(p, 1);
 #pragma unroll 1
-            for (int k = 0; k < gathered; k += 2) {
-                float sums[2][1][1][4] = {};
-#pragma unroll 1
-                for (int chunk = begin; chunk < end; chunk += MK_PIECE) {
-                    const int c = end - chunk;
-                    if (is_long || gather + k == 0) {
-                        float sum = squares;
-                        load_piece(records, g < row_count, chunk, min(MK_PIECE, c), first_half, second_half, sum);
-                        if (gather + k == 0) squares = sum;
-                    }
-                    const uint4 *b = take_row();
-                    multiply_chunk(sums[0], first_half[0], second_half[0], b[0]);
-                    if (own > 1) {
-                        multiply_chunk(sums[1], first_half[0], second_half[0], b[32]);
-                        if (c > 1) {
-                            multiply_chunk(sums[0], first_half[1], second_half[1], b[64]);
-                            multiply_chunk(sums[1], first_half[1], second_half[1], b[96]);
-                        }
-                        if (c > 2) {
-                            give_row(p);
-                            b = take_row();
-                            multiply_chunk(sums[0], first_half[2], second_half[2], b[0]);
-                            multiply_chunk(sums[1], first_half[2], second_half[2], b[32]);
-                            if (c > 3) {
-                                multiply_chunk(sums[0], first_half[3], second_half[3], b[64]);
-                                multiply_chunk(sums[1], first_half[3], second_half[3], b[96]);
-                            }
-                        }
-                    } else {
-                        if (c > 1) multiply_chunk(sums[0], first_half[1], second_half[1], b[32]);
-                        if (c > 2) multiply_chunk(sums[0], first_half[2], second_half[2], b[64]);
-                        if (c > 3) multiply_chunk(sums[0], first_half[3], second_half[3], b[96]);
-                    }
-                    give_row(p);
-                }
-                if (g < row_count) {
-                    float2 *to = partial + (warp * MK_GATHER + k) * row_count * 4 + lane;
-                    to[0] = sum_of_halves(sums[0]);
-                    if (k + 1 < gathered)
-                        to[row_count * 4] = sum_of_halves(sums[1]);
-                }
-            }
-            if (gather == 0 && (lane & 3) == 0 && g < row_count) sums_of_runs[g * MK_WARPS + warp] = squares;
+            for (int group = 0; group < gathered; group += MK_GROUP)
+                add_products(
+                    p, shape, is_head, own == 1, gather + group == 0, min((int)MK_GROUP, gathered - group), row_count,
+                    begin, end, partials(p, turn) + ((thread >> 5) * p.gather + group) * row_count * 4, squares);
+            if (gather == 0 && !is_residual && (lane & 3) == 0 && g < row_count)
+                run_sums(p)[g * MK_WARPS + (thread >> 5)] = squares;
             __syncthreads();
-            watch.stop(p, 2);
+            stop_watch(p, tag, 2);
             // Whole warps, for the exchanges in `publish`.
-            if ((int)(threadIdx.x & ~31u) >= gathered * row_count * 4) continue;
+            thread = opaque(thread);
+            if ((finisher(turn) & ~31) >= gathered * p.row_places * 4) continue;
+            const finished_sum own_sum = sum_of_thread(p, unit, turn, gathered, row_count);
+            const int i = own_sum.i, r = own_sum.r, j = own_sum.j;
+            const bool live = own_sum.live;
+            const int n = own_tile(gather + i, unit, place, blocks) * MK_TILE + 2 * j;
             float2 v = make_float2(0, 0);
             if (live) {
+                const float2 *parts = partials(p, turn) + (i * row_count + r) * 4 + j;
+                const int stride = opaque(p.gather * row_count * 4);
 #pragma unroll
                 for (int w = 0; w < MK_WARPS; w++) {
-                    const float2 part = partial[(w * MK_GATHER + i) * row_count * 4 + r * 4 + j];
+                    const float2 part = parts[w * stride];
                     v.x += part.x;
                     v.y += part.y;
                 }
@@ -599,11 +595,12 @@ struct step_block : team_rows {
             if (is_residual) {
                 v.x += old.x;
                 v.y += old.y;
-                if (live) *kept = v;
-                publish_pair(units(p, p.x_at) + (r * stack_tiles + n / MK_TILE) * 3, live, v, gain, tag);
+                if (live) residual(p)[((gather + i) * row_count + r) * 4 + j] = v;
+                publish_pair(units(p, p.x_at) + record_unit(r, n / MK_TILE), live, v, gain, tag);
                 continue;
             }
-            const float scale = live ? inverse_rms(sums_of_runs + r * MK_WARPS, s.width, s.epsilon) : 0.0f;
+            const float scale =
+                live ? inverse_rms(run_sums(p) + r * MK_WARPS, p.stack.width, p.stack.epsilon) : 0.0f;
             v.x *= scale;
             v.y *= scale;
             if (kind == MK_GATE_UP) {
@@ -611,9 +608,8 @@ struct step_block : team_rows {
                 split_half<MK_BF16>(silu(v.x) * v.y, own_high, own_low);
                 const unsigned both = pair(own_high, own_low), other = __shfl_xor_sync(0xffffffffu, both, 1);
                 publish(
-                    units(p, p.inner_at)
-                        + (r * s.intermediate_chunks * (MK_CHUNK / MK_TILE) + n / (2 * MK_TILE)) * 3,
-                    live, 2, (both & 0xffff) | other << 16, both >> 16 | (other & 0xffff0000u), 0, tag);
+                    units(p, p.inner_at) + record_unit(r, n / (2 * MK_TILE)), live, 2, (both & 0xffff) | other << 16,
+                    both >> 16 | (other & 0xffff0000u), 0, tag);
             } else if (!live) {
                 continue;
             } else if (kind == MK_QKV) {
@@ -624,14 +620,93 @@ struct step_block : team_rows {
                 *(float2 *)((float *)p.logits + (long long)places(p)[r].slot * p.ld_logits + n) = v;
             }
         }
-        watch.write(p, kind, tag);
-        if (!keeps_hidden) return;
+        end_watch(p, tag, kind);
+        if (keeps_hidden) keep_hidden(p, layer);
+    }
+
+    // Sums of this warp's run over `tiles` tiles, at most MK_GROUP, → partial, and Σ x² of the run.
+    DEVICE_MEMBER void add_products(
+        const mk_step_arguments &p, const mk_step_layer &shape, bool is_head, bool is_only, bool is_first, int tiles,
+        int row_count, int begin, int end, float2 *partial, float &squares) {
+        const int lane = thread & 31, g = lane >> 2;
+        // Lanes of rows that are not there take the first: they reach no sum of others.
+        const int row = g < row_count ? (is_head ? g * each + each - 1 : g) : 0;
+        const unsigned *records = stage(p) + (row * 4 + (lane & 3)) * 9;
+        float sums[MK_GROUP / 2][2][1][4] = {};
+#pragma unroll 1
+        for (int piece = begin; piece < end; piece += p.piece) {
+            const int count = min(p.piece, end - piece);
+            if (is_first || end - begin > p.piece)
+                fill_stage(p, units(p, shape.input_at) + piece * rows * 12, count * rows * 12);
+            if (is_first && piece == begin) stop_watch(p, tag, 1);
+            const uint4 *b = 0;
+#pragma unroll 1
+            for (int c = 0; c < count; c += 2) {
+                uint4 high[2][1], low[2][1];
+                const bool more = c + 1 < count;
+                const unsigned *record = records + c * rows * 36;
+                const float first = take_record(record, high[0][0], low[0][0]);
+                const float second = take_record(record + (more ? rows * 36 : 0), high[1][0], low[1][0]);
+                if (is_first) {
+                    squares += sum_of_four(first);
+                    if (more) squares += sum_of_four(second);
+                }
+                if (!is_only) {
+#pragma unroll
+                    for (int k = 0; k < MK_GROUP / 2; k++) {
+                        if (2 * k >= tiles) break;
+                        b = take_row();
+                        multiply_chunk(sums[k], high[0], low[0], b[0], b[32]);
+                        if (more) multiply_chunk(sums[k], high[1], low[1], b[64], b[96]);
+                        give_row(p);
+                    }
+                } else {
+                    if ((c & 2) == 0) b = take_row();
+                    const uint4 *at = b + (c & 2) * 32;
+                    multiply_chunk(sums[0][0], high[0], low[0], at[0]);
+                    if (more) multiply_chunk(sums[0][0], high[1], low[1], at[32]);
+                    if ((c & 2) != 0 || c + 2 >= count) give_row(p);
+                }
+            }
+        }
+        if (g >= row_count) return;
+        float2 *to = partial + lane;
+        const int stride = opaque(row_count * 4);
+#pragma unroll
+        for (int k = 0; k < MK_GROUP; k++) {
+            if (k >= tiles) break;
+            const float(&sum)[4] = sums[k / 2][k % 2][0];
+            to[k * stride] = make_float2(sum[0] + sum[2], sum[1] + sum[3]);
+        }
+    }
+
+    // sums += a chunk of the rows · a chunk of two tiles.
+    DEVICE_MEMBER void multiply_chunk(
+        float (&sums)[2][1][4], const uint4 (&high)[1], const uint4 (&low)[1], const uint4 &b0, const uint4 &b1) {
+        const uint4 a0[1][1] = {{high[0]}}, a1[1][1] = {{low[0]}}, b[1][2] = {{b0, b1}};
+        multiply_chunks<MK_BF16, 2, 1, 1>(sums, a0, a1, b);
+    }
+
+    // The same of one tile.
+    DEVICE_MEMBER void multiply_chunk(
+        float (&sum)[1][4], const uint4 (&high)[1], const uint4 (&low)[1], const uint4 &b0) {
+        float sums[1][1][4] = {{{sum[0][0], sum[0][1], sum[0][2], sum[0][3]}}};
+        const uint4 a0[1][1] = {{high[0]}}, a1[1][1] = {{low[0]}}, b[1][1] = {{b0}};
+        multiply_chunks<MK_BF16, 1, 1, 1>(sums, a0, a1, b);
+#pragma unroll
+        for (int i = 0; i < 4; i++) sum[0][i] = sums[0][0][i];
+    }
+
+    // Of the last layer's output: the hidden states of the sessions, normed.
+    DEVICE_MEMBER void keep_hidden(const mk_step_arguments &p, int layer) {
         __syncthreads();
-        gains = (const float *)s.gains + layer * 2 * ld;
-        const int values = own_tiles(stack_tiles, 1, place, blocks, p.blocks_inverse) * rows * 4;
-        for (int at = threadIdx.x; at < values; at += MK_THREADS) {
-            const int to = (at >> 2) % rows, n = (place + (at >> 2) / rows * blocks) * MK_TILE + (at & 3) * 2;
-            const float scale = inverse_rms(sums_of_runs + to * MK_WARPS, s.width, s.epsilon);
+        const int ld = p.stack.chunks * MK_CHUNK;
+        const float *gains = (const float *)p.stack.gains + layer * 2 * ld;
+        const int values = own_tiles(ld / MK_TILE, 1, place, p.blocks, p.blocks_inverse) * rows * 4;
+#pragma unroll 1
+        for (int at = thread; at < values; at += MK_THREADS) {
+            const int to = (at >> 2) % rows, n = (place + (at >> 2) / rows * p.blocks) * MK_TILE + (at & 3) * 2;
+            const float scale = inverse_rms(run_sums(p) + to * MK_WARPS, p.stack.width, p.stack.epsilon);
             const float2 v = residual(p)[at], gain = *(const float2 *)(gains + n);
             *(float2 *)((float *)p.hidden + (long long)places(p)[to].slot * p.ld_hidden + n) =
                 make_float2(v.x * gain.x * scale, v.y * gain.y * scale);
@@ -642,7 +717,7 @@ struct step_block : team_rows {
     template <class Value>
     DEVICE_MEMBER void publish_row(const mk_step_arguments &p, int row, bool is_projected, Value value) {
         const int ld = (is_projected ? p.talker_chunks : p.stack.chunks) * MK_CHUNK;
-        uint4 *records = units(p, is_projected ? p.input_at : p.x_at) + row * (ld / MK_TILE) * 3;
+        uint4 *records = units(p, is_projected ? p.input_at : p.x_at);
         uint4 *entry = units(p, p.entry_at) + row * (ld / 2);
         const float *gains = (const float *)p.stack.gains;
 #pragma unroll 1
@@ -653,7 +728,7 @@ struct step_block : team_rows {
             const float2 v = live ? value(2 * at) : zero;
             const float2 gain =
                 is_projected ? make_float2(1, 1) : live ? *(const float2 *)(gains + 2 * at) : zero;
-            publish_pair(records + at / 4 * 3, live, v, gain, tag);
+            publish_pair(records + record_unit(row, at / 4), live, v, gain, tag);
             if (live && !is_projected) store_tagged(entry + at, pair_unit(v, tag));
         }
     }
@@ -687,12 +762,12 @@ KERNEL talker_step(KERNEL_ARGUMENT mk_step_arguments p) {
     block.open(p);
     block.begin_operation();
 #pragma unroll 1
-    for (int s = block.place; s < block.sessions; s += p.blocks) {
-        const mk_session &session = ((const mk_session *)p.sessions)[block.first + s];
+    for (int s = block.place; s < block.sessions(p); s += p.blocks) {
+        const mk_session &session = ((const mk_session *)p.sessions)[block.first(p) + s];
         const int *codes = (const int *)p.codes + session.slot * p.groups;
         const float *text = (const float *)session.text_row, *given = (const float *)p.x;
         block.publish_row(p, s, false, [&](int k) {
-            if (given) return *(const float2 *)(given + (long long)(block.first + s) * p.ld_table + k);
+            if (given) return *(const float2 *)(given + (long long)(block.first(p) + s) * p.ld_table + k);
             float2 sum = make_float2(0, 0);
             for (int g = 0; g < p.groups; g++) {
                 const half_bits *table = g == 0
@@ -719,30 +794,45 @@ KERNEL talker_step(KERNEL_ARGUMENT mk_step_arguments p) {
 KERNEL predictor_frame(KERNEL_ARGUMENT mk_step_arguments p) {
     step_block block;
     block.open(p);
-    mk_sample_arguments rule = {};
-    rule.groups = p.groups;
-    rule.forced = p.forced;
-    rule.speakable = p.speakable;
-    rule.eos = p.eos;
-    rule.seen = p.seen;
+    // The rule of sampling and the session that is sampled lie in shared memory, where all threads read them.
+    mk_sample_arguments &rule = *(mk_sample_arguments *)(dynamic_shared() + p.words_at + MK_SAMPLER_RULE);
+    mk_session &session = *(mk_session *)(dynamic_shared() + p.words_at + MK_SAMPLER_SESSION);
+    if (threadIdx.x == 0) {
+        rule = {};
+        rule.groups = p.groups;
+        rule.forced = p.forced;
+        rule.speakable = p.speakable;
+        rule.eos = p.eos;
+        rule.seen = p.seen;
+    }
 #pragma unroll 1
     for (int pass = p.together ? 0 : -1; pass < p.groups; pass++) {
         const bool is_first = pass < 0 || (pass == 0 && p.together);
         const int group = max(0, pass);
+        block.each = pass == 0 && p.together ? 2 : 1;
+        block.rows = block.sessions(p) * block.each;
         block.begin_operation();
 #pragma unroll 1
-        for (int s = block.place; s < block.sessions; s += p.blocks) {
-            const mk_session session = ((const mk_session *)p.sessions)[block.first + s];
-            int *codes = (int *)p.codes + session.slot * p.groups;
-            stopwatch watch;
-            watch.stop(p, 0);
+        for (int s = block.place; s < block.sessions(p); s += p.blocks) {
+            // What was in shared memory is no longer read.
+            __syncthreads();
+            if (threadIdx.x < sizeof(mk_session) / 4)
+                ((int *)&session)[threadIdx.x] = ((const int *)p.sessions)[
+                    (block.first(p) + s) * (int)(sizeof(mk_session) / 4) + (int)threadIdx.x];
+            if (threadIdx.x == 0) {
+                rule.codebook = group;
+                rule.vocabulary = pass > 0 ? p.vocabulary : p.talker_vocabulary;
+            }
+            const int slot = ((const mk_session *)p.sessions)[block.first(p) + s].slot;
+            int *codes = (int *)p.codes + slot * p.groups;
+            stop_watch(p, block.tag, 0);
             int code;
             if (is_first || pass > 0) {
-                const float *chosen_from = (const float *)p.logits + (long long)session.slot * p.ld_logits;
+                const float *chosen_from = (const float *)p.logits + (long long)slot * p.ld_logits;
                 if (pass > 0) {
-                    // The sampler wants plain floats.
-                    float *plain = (float *)p.all_logits
-                        + ((long long)(pass - 1) * p.all_batch + block.first + s) * p.ld_pass_logits;
+                    // The sampler wants plain floats; the host reads them, too.
+                    float *plain = (float *)block.area(p), *kept = (float *)p.all_logits
+                        + ((long long)(pass - 1) * p.all_batch + block.first(p) + s) * p.ld_pass_logits;
                     const uint4 *from = block.units(p, p.logits_at) + s * p.ld_pass_logits / 2;
                     const int pairs = p.ld_pass_logits / 2;
 #pragma unroll 1
@@ -750,22 +840,22 @@ KERNEL predictor_frame(KERNEL_ARGUMENT mk_step_arguments p) {
                         uint4 pair[2];
                         const int live = at + MK_THREADS < pairs ? 2 : 1;
                         await_units<2, 1>(from + at, MK_THREADS, live, block.tag - 1, pair);
-                        *(float2 *)(plain + 2 * at) = pair_of(pair[0]);
-                        if (live > 1) *(float2 *)(plain + 2 * (at + MK_THREADS)) = pair_of(pair[1]);
+                        *(float2 *)(kept + 2 * at) = *(float2 *)(plain + 2 * at) = pair_of(pair[0]);
+                        if (live > 1)
+                            *(float2 *)(kept + 2 * (at + MK_THREADS)) = *(float2 *)(plain + 2 * (at + MK_THREADS)) =
+                                pair_of(pair[1]);
                     }
                     chosen_from = plain;
                 }
                 __syncthreads();
-                watch.stop(p, 1);
-                rule.codebook = group;
-                rule.vocabulary = pass > 0 ? p.vocabulary : p.talker_vocabulary;
+                stop_watch(p, block.tag, 1);
                 unsigned *words = (unsigned *)(dynamic_shared() + p.words_at);
-                code = choose(rule, session, block.first + s, chosen_from, words);
-                watch.stop(p, 2);
+                code = choose(rule, session, block.first(p) + s, chosen_from, words);
+                stop_watch(p, block.tag, 2);
                 if (threadIdx.x == 0) {
                     codes[group] = code;
                     if (pass <= 0 && p.seen)
-                        ((unsigned char *)p.seen)[(long long)session.slot * p.talker_vocabulary + code] = 1;
+                        ((unsigned char *)p.seen)[(long long)slot * p.talker_vocabulary + code] = 1;
                 }
                 if (pass + 1 == p.groups) continue;
             } else {
@@ -775,27 +865,24 @@ KERNEL predictor_frame(KERNEL_ARGUMENT mk_step_arguments p) {
                 for (int at = threadIdx.x; at < tiles * 3; at += MK_THREADS) {
                     uint4 unit[1];
                     await_units<1, 1>(
-                        block.units(p, p.x_at) + s * tiles * 3 + at, 0, 1, block.tag - 1, unit);
+                        block.units(p, p.x_at) + block.record_unit(s, at / 3) + at % 3, 0, 1, block.tag - 1, unit);
                 }
                 __syncthreads();
             }
-            const float *hidden = (const float *)p.hidden + (long long)session.slot * p.ld_hidden;
+            const float *hidden = (const float *)p.hidden + (long long)slot * p.ld_hidden;
             const half_bits *embedding = group == 0
                 ? (const half_bits *)p.codec_table + (long long)code * p.ld_table
                 : (const half_bits *)p.group_tables + ((long long)(group - 1) * p.vocabulary + code) * p.ld_table;
-            const int each = pass == 0 && p.together ? 2 : 1;
 #pragma unroll 1
-            for (int turn = 0; turn < each; turn++) {
+            for (int turn = 0; turn < block.each; turn++) {
                 const bool is_hidden = is_first && turn == 0;
-                block.publish_row(p, s * each + turn, p.has_projection, [&](int k) {
+                block.publish_row(p, s * block.each + turn, p.has_projection, [&](int k) {
                     return is_hidden ? *(const float2 *)(hidden + k) : float_pair(*(const unsigned *)(embedding + k));
                 });
             }
-            if (pass != 0 || p.together) watch.write(p, MK_INPUT, block.tag);
+            if (pass != 0 || p.together) end_watch(p, block.tag, MK_INPUT);
         }
         if (pass + 1 == p.groups) break;
-        block.each = pass == 0 && p.together ? 2 : 1;
-        block.rows = block.sessions * block.each;
         block.run_stack(p, is_first ? 0 : pass + 1, pass >= 0);
     }
 }
