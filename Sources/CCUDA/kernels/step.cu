@@ -519,7 +519,7 @@ struct step_block : team_rows {
         return (float2 *)(area(p) + p.partials_in_area) + (turn & 1) * (MK_WARPS * 4) * p.gather * p.rows;
     }
 
-    // What a sum of a layer with a residual is added to, and the gain of the norm behind.
+    // The gain of the norm behind a layer with a residual, and what its sum is added to if that is not kept here.
     DEVICE_MEMBER void load_residual(
         const mk_step_arguments &p, int kind, int layer, const finished_sum &sum, int gather, float2 &gain,
         float2 &old) {
@@ -534,8 +534,6 @@ struct step_block : team_rows {
             await_units<1, 1>(
                 units(p, p.entry_at) + (sum.r * p.stack.chunks * MK_CHUNK + n) / 2, 0, 1, tag - 3, entry);
             old = pair_of(entry[0]);
-        } else {
-            old = residual(p)[((gather + sum.i) * rows + sum.r) * 4 + sum.j];
         }
     }
 
@@ -593,9 +591,12 @@ struct step_block : team_rows {
                 }
             }
             if (is_residual) {
+                // Another thread may have left it there, before this operation's barrier.
+                float2 *kept = residual(p) + ((gather + i) * row_count + r) * 4 + j;
+                if (live && kind != MK_PROJECT && !(kind == MK_OUTPUT && layer == 0 && !p.has_projection)) old = *kept;
                 v.x += old.x;
                 v.y += old.y;
-                if (live) residual(p)[((gather + i) * row_count + r) * 4 + j] = v;
+                if (live) *kept = v;
                 publish_pair(units(p, p.x_at) + record_unit(r, n / MK_TILE), live, v, gain, tag);
                 continue;
             }
