@@ -23,6 +23,7 @@ from pipecat.frames.frames import (
     TTSAudioRawFrame,
     TTSSpeakFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.runner import PipelineRunner
@@ -40,6 +41,7 @@ class Ear(FrameProcessor):
     def __init__(self):
         super().__init__()
         self.audio, self.errors, self.first = b"", [], None
+        self.words = []
         self.begin = time.perf_counter()
         self.stopped = asyncio.Event()
 
@@ -48,6 +50,8 @@ class Ear(FrameProcessor):
         if isinstance(frame, TTSAudioRawFrame):
             self.audio += frame.audio
             self.first = self.first or time.perf_counter() - self.begin
+        elif isinstance(frame, TTSTextFrame):
+            self.words.append((frame.text, frame.pts))
         elif isinstance(frame, TTSStoppedFrame):
             self.stopped.set()
         elif isinstance(frame, ErrorFrame):
@@ -80,6 +84,9 @@ async def run(url: str, voice: str, limit: float) -> dict:
             + [LLMFullResponseEndFrame()]
         )
         await asyncio.wait_for(ear.stopped.wait(), limit)
+        # Milliseconds from the first word; one word without a time where the model cannot tell.
+        start = ear.words[0][1] if ear.words else 0
+        result["words"] = [(word, time and (time - start) // 1_000_000) for word, time in ear.words]
         result["response_seconds"] = round(len(ear.audio) / 48000, 2)
         await task.queue_frame(EndFrame())
 
