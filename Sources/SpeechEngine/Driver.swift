@@ -114,9 +114,7 @@ struct Driver {
         guard decoder.isFree else { return false }
         decoding = active.filter { $0.hasDecodingDue }
         guard !decoding.isEmpty else { return false }
-        // On the same processors, a step beside an utterance's first packet would only make its first audio late.
-        let isFirst = options.decodingGPU == nil && decoding.contains { $0.isAtFirstPacket }
-        let mustWait = options.syncMode == .sync || isFirst || decoding.contains { $0.isPrefillingPackets }
+        let mustWait = options.syncMode == .sync || decoding.contains { $0.isPrefillingPackets }
         decoder.start(decoding.map { $0.takeDecodeItem() })
         if mustWait { _ = takeDecoded(waiting: true) }
         return true

@@ -173,9 +173,6 @@ final class Session {
     /// Whether generation waits for the next packet in any mode.
     var isPrefillingPackets: Bool { !isHearing && sender.trace.decodeCalls < options.prefillPackets }
 
-    /// Whether the next packet is the one that its listener waits for.
-    var isAtFirstPacket: Bool { !isHearing && isSilent }
-
     /// What to decode next, for a call that begins now.
     func takeDecodeItem() -> DecodeItem {
         isDecoding = true
