@@ -44,12 +44,21 @@ final class Talker: @unchecked Sendable {
     ///   - segments: whose rows these are.
     ///   - results: for each segment, where its last position's normed hidden state and raw logits go, or nil if that is
     ///     not its prompt's end.
-    ///   - positions: of each segment, where its text stands; empty if that is not asked.
     ///   - observe: sees every layer's input and the normed output.
-    /// - Returns: for each segment, the position of the text that its last row looks at, if the model can tell.
-    @discardableResult func forward(
+    func forward(
         _ x: UnsafeMutablePointer<Float>, segments: [TransformerStack.Segment],
-        results: [(hidden: FloatBuffer, logits: FloatBuffer)?], text positions: [Range<Int>] = [],
+        results: [(hidden: FloatBuffer, logits: FloatBuffer)?],
+        observe: ((UnsafeMutablePointer<Float>) -> Void)? = nil
+    ) {
+        _ = forward(x, segments: segments, results: results, text: [], observe: observe)
+    }
+
+    /// The same, and tells what is being spoken.
+    /// - Parameter positions: of each segment, where its text stands; none if that is not asked.
+    /// - Returns: for each segment, the position of the text that its last row looks at, if the model can tell.
+    func forward(
+        _ x: UnsafeMutablePointer<Float>, segments: [TransformerStack.Segment],
+        results: [(hidden: FloatBuffer, logits: FloatBuffer)?], text positions: [Range<Int>],
         observe: ((UnsafeMutablePointer<Float>) -> Void)? = nil
     ) -> [Int?] {
         let width = configuration.shape.hidden
