@@ -1,6 +1,6 @@
 import TestSupport
 
-extension ServerProgram {
+extension ServerProgram: ListeningServer {
     /// A server that is ready.
     /// - Parameters:
     ///   - arguments: of `serve`, after the model.
@@ -12,17 +12,5 @@ extension ServerProgram {
             ["--model", model, "--threads", "2"] + arguments, port: port, shell: shell)
         while try await server.request("GET", "/ready").status != 200 { try await Task.sleep(for: .milliseconds(20)) }
         return server
-    }
-
-    func request(
-        _ method: String, _ path: String, headers: [String: String] = [:], body: [UInt8]? = nil
-    ) async throws -> RawResponse {
-        let connection = try RawConnection(port: port)
-        await connection.send(method, path, headers: headers, body: body)
-        return await connection.response()
-    }
-
-    func speak(_ json: String) async throws -> RawResponse {
-        try await request("POST", "/v1/audio/speech", body: Array(json.utf8))
     }
 }

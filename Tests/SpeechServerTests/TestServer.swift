@@ -8,7 +8,7 @@ import TestSupport
 @testable import SpeechServer
 
 /// A server on a free port of the loopback, on a small checkpoint.
-final class TestServer: Sendable {
+final class TestServer: ListeningServer, Sendable {
     let server: SpeechServer
     let engine: SpeechEngine
     let group: ServiceGroup
@@ -43,7 +43,14 @@ final class TestServer: Sendable {
         await group.triggerGracefulShutdown()
         try await running.value
     }
+}
 
+/// A server that the tests talk to, in this process or as a program.
+protocol ListeningServer {
+    var port: Int { get }
+}
+
+extension ListeningServer {
     func request(
         _ method: String, _ path: String, headers: [String: String] = [:], body: [UInt8]? = nil
     ) async throws -> RawResponse {
