@@ -47,6 +47,11 @@ def at_16k(pcm):
     return resample_poly(pcm.astype(np.float32) / 32768, 2, 3)
 
 
+def recording(path: Path):
+    """What pocketsphinx hears: int16 at 16 kHz."""
+    return np.clip(at_16k(read_wav(path)) * 32767, -32768, 32767).astype(np.int16)
+
+
 def words(text: str):
     return re.sub(r"[^a-z' ]", " ", text.lower().replace("-", " ")).split()
 
@@ -70,7 +75,7 @@ def recognised(path: Path):
         from pocketsphinx import Decoder
         _decoder = Decoder(samprate=16000, loglevel="FATAL")
     quiet = np.zeros(3200, np.int16)
-    pcm = np.concatenate([quiet, np.clip(at_16k(read_wav(path)) * 32767, -32768, 32767).astype(np.int16), quiet])
+    pcm = np.concatenate([quiet, recording(path), quiet])
     _decoder.start_utt(), _decoder.process_raw(pcm.tobytes(), full_utt=True), _decoder.end_utt()
     return _decoder.hyp().hypstr.split() if _decoder.hyp() else []
 
@@ -161,11 +166,10 @@ def begins(job):
     from pocketsphinx import Decoder
     decoder = Decoder(samprate=16000, loglevel="FATAL", bestpath=False)
     quiet = 1600
-    pcm = np.clip(at_16k(read_wav(path)) * 32767, -32768, 32767).astype(np.int16)
     try:
         decoder.set_align_text(" ".join(words(text)))
         decoder.start_utt()
-        decoder.process_raw(np.concatenate([np.zeros(quiet, np.int16), pcm]).tobytes(), full_utt=True)
+        decoder.process_raw(np.concatenate([np.zeros(quiet, np.int16), recording(path)]).tobytes(), full_utt=True)
         decoder.end_utt()
         return [(s.word, s.start_frame * 0.01 - quiet / 16000) for s in decoder.seg() or [] if s.word[0] not in "<("]
     except RuntimeError:  # a word that its dictionary does not have

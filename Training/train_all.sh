@@ -5,9 +5,9 @@
 #
 # WORK: folder for what is made (15 GB). CORPUS: train.txt (or train.txt.gz), heldout.txt, vocab.json, merges.txt. DEBS:
 # the Debian packages of the teachers. PACKAGES: pystoi, pesq and what pesq's build asks for, as pip takes them; without
-# them the codec is trained unheard. CODEC_SECONDS, TALKER_SECONDS, POLISH_SECONDS: of training, start included. DEADLINE: seconds from the start
-# at which all must be over; the last step takes what is left. HOURS: of speech a voice. A file that is in WORK already
-# is used as it is: codec.pt, codes.npz, talker.pt. WORK/progress.log says which step runs.
+# them the codec is trained unheard. CODEC_SECONDS, TALKER_SECONDS, POLISH_SECONDS: of training, start included.
+# DEADLINE: seconds from the start at which all must be over; the last step takes what is left. HOURS: of speech a voice.
+# A file that is in WORK already is used as it is: codec.pt, codes.npz, talker.pt. WORK/progress.log says which step runs.
 set -u
 work=$1 corpus=$2 debs=$3 packages=${4:-} here=$(cd "$(dirname "$0")" && pwd)
 codec_seconds=${CODEC_SECONDS:-580} talker_seconds=${TALKER_SECONDS:-470} polish_seconds=${POLISH_SECONDS:-150}
