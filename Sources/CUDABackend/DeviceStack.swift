@@ -136,73 +136,18 @@ final class DeviceStack {
         func rowsOf(_ ld: Int) -> HalfRows { HalfRows(high: parts[0], low: parts[1], ld: ld) }
         let innerRows = HalfRows(high: parts[2], low: parts[3], ld: inner)
 
-        var rope = mk_rope_arguments()
-        rope.qkv = qkv
-        rope.ld = Int32(qkvLD)
-        rope.rows = Int32(rows)
-        rope.heads = Int32(shape.heads)
-        rope.epsilon = shape.normEpsilon
-        rope.frequencies = frequencies.address
-        rope.row_slots = places.slots
-        rope.row_positions = places.positions
-        rope.cache = cache
-        var attention = mk_attention_arguments()
-        attention.qkv = qkv
-        attention.ld = Int32(qkvLD)
-        attention.rows = Int32(rows)
-        attention.heads = Int32(shape.heads)
-        attention.window = Int32(shape.window ?? 0)
-        attention.row_slots = places.slots
-        attention.row_positions = places.positions
-        attention.cache = cache
-        attention.partials = partials
-        attention.pages = Int32(places.pages)
-        attention.half = Int32(half)
         let attended = rowsOf(padded(queryWidth))
-        attention.output = attended.high
-        attention.output_low = attended.low
-        attention.ld_output = Int32(attended.ld)
-        let attendsFrames = self.attendsFrames
-        var frames = mk_frame_attention_arguments()
-        frames.qkv = qkv
-        frames.ld = Int32(qkvLD)
-        frames.rows = Int32(rows)
-        frames.heads = Int32(shape.heads)
-        frames.window = Int32(shape.window ?? 0)
-        frames.columns = Int32(places.columns)
-        frames.frequencies = frequencies.address
-        frames.row_slots = places.slots
-        frames.row_positions = places.positions
-        frames.output = attended.high
-        frames.output_low = attended.low
-        frames.ld_output = Int32(attended.ld)
-        let framesShared =
-            (places.columns * shape.headDimension + Int(MK_WARPS) * (shape.headDimension + 2)) * 4
-        let group = shape.heads / shape.keyValueHeads
-        let attentionShared =
-            group * (shape.headDimension + Int(MK_PAGE) + Int(MK_WARPS) * shape.headDimension + 2) * 4
+        let attend =
+            attendsFrames
+            ? frameAttention(qkv, places, cache, into: attended)
+            : pagedAttention(qkv, places, cache, partials: partials, into: attended)
 
         for (index, layer) in layers.enumerated() {
             try observe?()
             try runNormed(
                 layer.qkv, x, rows: rows, gain: layer.inputNorm, prepared: rowsOf(ld), rowScale: rowScale,
                 Epilogue(raw: qkv, rawStride: qkvLD))
-            if attendsFrames {
-                frames.cache = cache
-                frames.cache.layer = Int32(index)
-                let pairs = ceiling(shape.heads, Int(MK_WARPS / MK_FRAME_GROUPS))
-                try device.launch("attend_frames", grid: (rows, pairs), shared: framesShared, frames)
-            } else {
-                rope.query_norm = layer.queryNorm?.address ?? 0
-                rope.key_norm = layer.keyNorm?.address ?? 0
-                rope.cache.layer = Int32(index)
-                attention.cache.layer = Int32(index)
-                try device.launch("rope_and_store", grid: (rows, 1), shared: shape.headDimension * 4, rope)
-                try device.launch(
-                    "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: attentionShared, attention)
-                try device.launch(
-                    "combine_rows", grid: (ceiling(rows * attended.ld / 8, Int(MK_THREADS)), 1), attention)
-            }
+            try attend(index, layer)
             try device.run(
                 layer.output, half: half, attended, rows: rows,
                 Epilogue(scale: layer.attentionScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
@@ -214,6 +159,82 @@ final class DeviceStack {
                 Epilogue(scale: layer.feedForwardScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
         }
         try observe?()
+    }
+
+    /// Attention of a layer: queries, keys and values → attended rows.
+    private typealias Attention = (_ index: Int, _ layer: Layer) throws(CUDAError) -> Void
+
+    /// In three launches: rotation, sums over pages, their sum.
+    /// - Parameter qkv: float rows [rows, padded(qkvWidth)].
+    private func pagedAttention(
+        _ qkv: UInt64, _ places: RowPlaces, _ cache: mk_cache, partials: UInt64, into attended: HalfRows
+    ) -> Attention {
+        let rows = places.rows
+        var rope = mk_rope_arguments()
+        rope.qkv = qkv
+        rope.ld = Int32(padded(qkvWidth))
+        rope.rows = Int32(rows)
+        rope.heads = Int32(shape.heads)
+        rope.epsilon = shape.normEpsilon
+        rope.frequencies = frequencies.address
+        rope.row_slots = places.slots
+        rope.row_positions = places.positions
+        rope.cache = cache
+        var attention = mk_attention_arguments()
+        attention.qkv = qkv
+        attention.ld = rope.ld
+        attention.rows = Int32(rows)
+        attention.heads = Int32(shape.heads)
+        attention.window = Int32(shape.window ?? 0)
+        attention.row_slots = places.slots
+        attention.row_positions = places.positions
+        attention.cache = cache
+        attention.partials = partials
+        attention.pages = Int32(places.pages)
+        attention.half = Int32(half)
+        attention.output = attended.high
+        attention.output_low = attended.low
+        attention.ld_output = Int32(attended.ld)
+        let group = shape.heads / shape.keyValueHeads
+        let shared = group * (shape.headDimension + Int(MK_PAGE) + Int(MK_WARPS) * shape.headDimension + 2) * 4
+        return { [self] (index, layer) throws(CUDAError) in
+            rope.query_norm = layer.queryNorm?.address ?? 0
+            rope.key_norm = layer.keyNorm?.address ?? 0
+            rope.cache.layer = Int32(index)
+            attention.cache.layer = Int32(index)
+            try device.launch("rope_and_store", grid: (rows, 1), shared: shape.headDimension * 4, rope)
+            try device.launch(
+                "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: shared, attention)
+            try device.launch(
+                "combine_rows", grid: (ceiling(rows * attended.ld / 8, Int(MK_THREADS)), 1), attention)
+        }
+    }
+
+    /// In one launch, where `attendsFrames`.
+    /// - Parameter qkv: float rows [rows, padded(qkvWidth)].
+    private func frameAttention(
+        _ qkv: UInt64, _ places: RowPlaces, _ cache: mk_cache, into attended: HalfRows
+    ) -> Attention {
+        var frames = mk_frame_attention_arguments()
+        frames.qkv = qkv
+        frames.ld = Int32(padded(qkvWidth))
+        frames.rows = Int32(places.rows)
+        frames.heads = Int32(shape.heads)
+        frames.window = Int32(shape.window ?? 0)
+        frames.columns = Int32(places.columns)
+        frames.frequencies = frequencies.address
+        frames.row_slots = places.slots
+        frames.row_positions = places.positions
+        frames.cache = cache
+        frames.output = attended.high
+        frames.output_low = attended.low
+        frames.ld_output = Int32(attended.ld)
+        let shared = (places.columns * shape.headDimension + Int(MK_WARPS) * (shape.headDimension + 2)) * 4
+        let pairs = ceiling(shape.heads, Int(MK_WARPS / MK_FRAME_GROUPS))
+        return { [self] (index, _) throws(CUDAError) in
+            frames.cache.layer = Int32(index)
+            try device.launch("attend_frames", grid: (places.rows, pairs), shared: shared, frames)
+        }
     }
 
     /// Whether rows are codec frames, whose attention is one kernel: a short window, plain narrow heads.

@@ -206,7 +206,7 @@ KERNEL rope_and_store(const mk_rope_arguments p) {
             const bool is_query = head < p.heads;
             float *to = is_query ? q + head * dim
                                  : page_keys(p.cache, page, head - p.heads) + (position % MK_PAGE) * dim;
-const float *gain = (const float *)(is_query ? p.query_norm : p.key_norm);
+            const float *gain = (const float *)(is_query ? p.query_norm : p.key_norm);
             float2 first = zero, second = zero;
             if (gain && m < half) {
                 first = *(const float2 *)(gain + m);
