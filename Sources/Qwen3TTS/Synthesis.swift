@@ -89,9 +89,9 @@ extension SpeechModel {
 
         // 3. Code 0, or the end.
         var framing: [(index: Int, code0: Int32)] = []
-        for ((index, _), look) in zip(moving, looks) {
+        for (place, (index, _)) in moving.enumerated() {
             let utterance = batch[index]
-            guard utterance.promptDone == utterance.promptRows.count else {
+            guard !utterance.isReadingPrompt else {
                 results[index] = .prefilled
                 continue
             }
@@ -107,7 +107,7 @@ extension SpeechModel {
                 scores, rule: utterance.rules.talker, frame: utterance.frames, codebook: 0)
             utterance.constraints.record(token)
             guard utterance.goesOn(with: token, configuration) else { continue }
-            utterance.speaks(at: look)
+            if !looks.isEmpty { utterance.speaks(at: looks[place]) }
             framing.append((index, token))
         }
         if framing.isEmpty { return results }

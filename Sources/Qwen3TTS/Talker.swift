@@ -55,7 +55,7 @@ final class Talker: @unchecked Sendable {
 
     /// The same, and tells what is being spoken.
     /// - Parameter positions: of each segment, where its text stands; none if that is not asked.
-    /// - Returns: for each segment, the position of the text that its last row looks at, if the model can tell.
+    /// - Returns: for each segment, the position of the text that its last row looks at; empty if the model cannot tell.
     func forward(
         _ x: UnsafeMutablePointer<Float>, segments: [TransformerStack.Segment],
         results: [(hidden: FloatBuffer, logits: FloatBuffer)?], text positions: [Range<Int>],
@@ -65,10 +65,9 @@ final class Talker: @unchecked Sendable {
         let vocabulary = configuration.vocabularySize
         let rows = segments.reduce(0) { $0 + $1.rows }
         let y = normed.reserve(rows * width)
-        var focus: TransformerStack.Focus?
-        if let alignmentHead, !positions.isEmpty { focus = .init(alignmentHead, positions: positions) }
-        stack.forward(x, segments: segments, into: y, focus: &focus, observe: observe)
-        let looks = focus?.found ?? segments.map { _ in nil }
+        let focus = alignmentHead.map { TransformerStack.Focus(head: $0, positions: positions) }
+        let looks = stack.forward(
+            x, segments: segments, into: y, focus: positions.isEmpty ? nil : focus, observe: observe)
 
         let wanted = results.compactMap { $0 }
         guard !wanted.isEmpty else { return looks }

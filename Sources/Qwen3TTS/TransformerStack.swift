@@ -77,16 +77,6 @@ final class TransformerStack: @unchecked Sendable {
         let head: AlignmentHead
         /// The positions in question of each segment; empty asks nothing of it.
         let positions: [Range<Int>]
-        /// Which of them it looks at most, or nil.
-        private(set) var found: [Int?]
-
-        init(_ head: AlignmentHead, positions: [Range<Int>]) {
-            self.head = head
-            self.positions = positions
-            found = Array(repeating: nil, count: positions.count)
-        }
-
-        fileprivate mutating func set(_ segment: Int, _ position: Int?) { found[segment] = position }
     }
 
     let shape: TransformerShape
@@ -149,15 +139,16 @@ final class TransformerStack: @unchecked Sendable {
         _ x: UnsafeMutablePointer<Float>, segments: [Segment], into y: UnsafeMutablePointer<Float>,
         observe: ((UnsafeMutablePointer<Float>) -> Void)? = nil
     ) {
-        var focus: Focus?
-        forward(x, segments: segments, into: y, focus: &focus, observe: observe)
+        _ = forward(x, segments: segments, into: y, focus: nil, observe: observe)
     }
 
     /// The same, and answers where a head looks.
+    /// - Returns: for each segment, at which of its positions most, or nil; empty without a question.
     func forward(
         _ x: UnsafeMutablePointer<Float>, segments: [Segment], into y: UnsafeMutablePointer<Float>,
-        focus: inout Focus?, observe: ((UnsafeMutablePointer<Float>) -> Void)? = nil
-    ) {
+        focus: Focus?, observe: ((UnsafeMutablePointer<Float>) -> Void)? = nil
+    ) -> [Int?] {
+        var looks: [Int?] = []
         let s = shape
         let rows = segments.reduce(0) { $0 + $1.rows }
         let kernels = compute.kernels
@@ -185,7 +176,7 @@ final class TransformerStack: @unchecked Sendable {
             }
 
             attend(layer: index, layer, segments: segments, positions: positions, w)
-            if focus?.head.layer == index { answer(&focus, segments, w) }
+            if let focus, focus.head.layer == index { looks = answer(focus, segments, w) }
 
             a = layer.output.prepare(w.attention, rows: rows, scratch: &prepared, compute: compute)
             compute.pool.split(s.hidden, grain: panelWidth) { range in
@@ -212,6 +203,7 @@ final class TransformerStack: @unchecked Sendable {
         for segment in segments { segment.cache.advance(segment.rows) }
         normalize(x, norm, rows: rows, into: y)
         observe?(y)
+        return looks
     }
 
     /// Outputs rounded up to whole panels, so that concatenated projections are cut at panel borders only.
@@ -298,22 +290,21 @@ final class TransformerStack: @unchecked Sendable {
     }
 
     /// The queries and the cache hold normed and rotated values by now.
-    private func answer(_ focus: inout Focus?, _ segments: [Segment], _ w: Workspace) {
-        guard let asked = focus else { return }
-        let dim = shape.headDimension
-        let keyHead = asked.head.head / (shape.heads / shape.keyValueHeads)
+    private func answer(_ focus: Focus, _ segments: [Segment], _ w: Workspace) -> [Int?] {
+        let (head, dim) = (focus.head.head, shape.headDimension)
+        let keyHead = head / (shape.heads / shape.keyValueHeads)
         var rows = 0
-        for (index, segment) in segments.enumerated() {
+        return zip(segments, focus.positions).map { segment, positions in
             rows += segment.rows
-            let query = w.query + (rows - 1) * shape.queryWidth + asked.head.head * dim
+            let query = w.query + (rows - 1) * shape.queryWidth + head * dim
             var best: (position: Int, score: Float)?
-            for position in asked.positions[index] {
-                let key = segment.cache.keys(layer: asked.head.layer, head: keyHead, position: position)
+            for position in positions {
+                let key = segment.cache.keys(layer: focus.head.layer, head: keyHead, position: position)
                 var score: Float = 0
                 for i in 0..<dim { score += query[i] * key[i] }
                 if score > best?.score ?? -.infinity { best = (position, score) }
             }
-            focus?.set(index, best?.position)
+            return best?.position
         }
     }
 

@@ -11,8 +11,8 @@ struct DecodeItem: Sendable {
     let codes: [Int32]
     /// Tokens of the part's text; nil while more may come.
     let textTokens: Int?
-    /// The words that begin in each frame.
-    var words: [SpokenWord] = []
+    /// The words that begin in its frames; nil if that cannot be told.
+    var words: [BegunWord]?
     var times: PacketTimes
 }
 
@@ -73,9 +73,9 @@ final class PacketSender: @unchecked Sendable {
         codes = codes.prefix(count * groups)
         samples = samples.prefix(count * samplesPerFrame)
         let first = earlierFrames + item.frames.lowerBound
-        let end = Double(first + count) * secondsPerFrame
-        let begun = item.words.filter { $0.start < end - secondsPerFrame / 2 }
-        words += begun
+        let begun = item.words?.filter { $0.frame < item.frames.lowerBound + count }
+            .map { SpokenWord(word: $0.word, start: Double(earlierFrames + $0.frame) * secondsPerFrame) }
+        words += begun ?? []
         let packet = SpeechPacket(
             frames: first..<(first + count), codes: Array(codes), samples: Array(samples),
             pcm: PCM16.bytes(samples), words: begun, times: item.times)

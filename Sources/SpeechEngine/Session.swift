@@ -186,9 +186,8 @@ final class Session {
         times.generationEnd = frameTimes.prefix(frames.count).last?.end ?? 0
         frameTimes.removeFirst(min(frames.count, frameTimes.count))
         let groups = model.codeGroups
-        let words = clock.advance(
-            frames, ids: utterance.textIDs, places: utterance.places,
-            offset: Double(sender.earlierFrames) * model.secondsPerFrame, secondsPerFrame: model.secondsPerFrame)
+        let places = utterance.places
+        let words = places.isEmpty ? nil : clock.advance(frames, ids: utterance.textIDs, places: places)
         return DecodeItem(
             memory: memory, sender: sender, frames: frames,
             codes: Array(utterance.codes[(frames.lowerBound * groups)..<(frames.upperBound * groups)]),

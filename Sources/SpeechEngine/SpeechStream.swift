@@ -11,8 +11,8 @@ public struct SpeechPacket: Sendable {
     public let samples: [Float]
     /// The same samples as 16-bit little-endian PCM: the bytes that fingerprints are taken of.
     public let pcm: [UInt8]
-    /// The words that begin in it, where the model can tell.
-    public let words: [SpokenWord]
+    /// The words that begin in it; nil where that cannot be told.
+    public let words: [SpokenWord]?
     /// When it was made.
     public let times: PacketTimes
 }

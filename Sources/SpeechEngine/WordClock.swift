@@ -3,9 +3,15 @@ import Qwen3TTS
 /// When a word of the spoken text begins.
 public struct SpokenWord: Sendable, Codable, Equatable {
     /// The word with its punctuation, as it is read: after the voice's normaliser.
-    public let text: String
+    public let word: String
     /// Seconds from the utterance's first sample.
     public let start: Double
+}
+
+/// A word of a part, and the frame of the part in which it begins.
+struct BegunWord: Sendable {
+    let word: String
+    let frame: Int
 }
 
 /// Tells when the words of one part begin, from the text token that each of its frames speaks.
@@ -25,16 +31,17 @@ struct WordClock {
 
     init(_ tokenizer: Tokenizer) { self.tokenizer = tokenizer }
 
-    /// The words that begin in `frames`, of which frame 0 begins at `offset` seconds.
-    mutating func advance(
-        _ frames: Range<Int>, ids: [Int32], places: [Int32], offset: Double, secondsPerFrame: Double
-    ) -> [SpokenWord] {
+    /// The words that begin in `frames`, which follow those of the call before.
+    /// - Parameters:
+    ///   - ids: the part's text so far.
+    ///   - places: which of them each frame speaks.
+    mutating func advance(_ frames: Range<Int>, ids: [Int32], places: [Int32]) -> [BegunWord] {
         for id in ids.dropFirst(middles.count) {
             let token = tokenizer.bytes(of: id)
             middles.append(bytes.count + token.count / 2)
             bytes += token
         }
-        var words: [SpokenWord] = []
+        var words: [BegunWord] = []
         for frame in frames where places.indices.contains(frame) {
             guard middles.indices.contains(Int(places[frame])) else { continue }
             let place = middles[Int(places[frame])]
@@ -43,8 +50,7 @@ struct WordClock {
             reached = max(reached, place)
             while let range = word(from: nextWord), range.lowerBound <= reached {
                 nextWord = range.upperBound
-                let time = offset + Double(frame) * secondsPerFrame
-                words.append(SpokenWord(text: String(decoding: bytes[range], as: UTF8.self), start: time))
+                words.append(BegunWord(word: String(decoding: bytes[range], as: UTF8.self), frame: frame))
             }
         }
         return words

@@ -67,5 +67,5 @@ extension SpeechSummary {
 
 extension SpokenWord {
     /// The word and when it begins, in seconds.
-    var json: JSONValue { .object(["word": .string(text), "start": .number((start * 1000).rounded() / 1000)]) }
+    var json: JSONValue { .object(["word": .string(word), "start": .number((start * 1000).rounded() / 1000)]) }
 }

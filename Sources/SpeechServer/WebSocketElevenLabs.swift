@@ -202,8 +202,7 @@ final class WebSocketElevenLabs: Sendable {
                 case .packet(let packet):
                     try await send(
                         encoder.encode(packet.samples, pcm: packet.pcm), context: id,
-                        alignment: server.model.configuration.alignmentHead == nil
-                            ? .null : Self.alignment(packet, secondsPerFrame: server.model.secondsPerFrame))
+                        alignment: Self.alignment(packet, secondsPerFrame: server.model.secondsPerFrame))
                 case .ended(_, _, let end):
                     try await send(encoder.finish(), context: id)
                     summary = end
@@ -240,16 +239,18 @@ final class WebSocketElevenLabs: Sendable {
 
     /// The characters that begin in a packet, in milliseconds from its own start: those of a word share the time up to the
     /// next word, or to the packet's end. A blank takes what is left, so that clients that add up durations stay in time.
+    /// Null where nobody can tell.
     static func alignment(_ packet: SpeechPacket, secondsPerFrame: Double) -> JSONValue {
+        guard let words = packet.words else { return .null }
         let milliseconds = { (seconds: Double) in Int((seconds * 1000).rounded()) }
         let begin = milliseconds(Double(packet.frames.lowerBound) * secondsPerFrame)
         let length = milliseconds(Double(packet.frames.upperBound) * secondsPerFrame) - begin
-        let starts = packet.words.map { milliseconds($0.start) - begin }
+        let starts = words.map { milliseconds($0.start) - begin }
         var (characters, times) = ([String](), [Int]())
         if starts.first != 0 { (characters, times) = ([" "], [0]) }
-        for (index, word) in packet.words.enumerated() {
+        for (index, spoken) in words.enumerated() {
             let end = index + 1 < starts.count ? starts[index + 1] : length
-            let letters = word.text.map { String($0) } + [" "]
+            let letters = spoken.word.map { String($0) } + [" "]
             characters += letters
             times += letters.indices.map { starts[index] + (end - starts[index]) * $0 / letters.count }
         }

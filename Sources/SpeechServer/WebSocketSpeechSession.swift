@@ -160,14 +160,14 @@ final class WebSocketSpeechSession: Sendable {
         var encoder = try WebSocketAudioEncoder(delivery.format, modelRate: modelRate)
         var frames = 0
         var summaries: [SpeechSummary] = []
-        func send(_ bytes: [UInt8], frames: Range<Int>, words: [SpokenWord] = []) async throws {
+        func send(_ bytes: [UInt8], frames: Range<Int>, words: [SpokenWord]? = nil) async throws {
             guard !bytes.isEmpty else { return }
             var members: [String: JSONValue] = [
                 "utterance": .integer(summaries.count),
                 "frames": .array([.integer(frames.lowerBound), .integer(frames.upperBound)]),
                 "bytes": .integer(bytes.count),
             ]
-            if !words.isEmpty { members["words"] = .array(words.map(\.json)) }
+            if let words, !words.isEmpty { members["words"] = .array(words.map(\.json)) }
             if delivery.isBase64 {
                 members["audio"] = .string(Data(bytes).base64EncodedString())
                 try await connection.send(Self.event("audio", id, members))

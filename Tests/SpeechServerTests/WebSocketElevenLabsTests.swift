@@ -37,20 +37,21 @@ import Testing
 
     /// By hand: frames 10 to 13 are 320 ms from 0.8 s on.
     @Test func alignmentCoversItsPacket() {
-        func alignment(_ words: [SpokenWord]) -> JSONValue {
+        func alignment(_ words: [SpokenWord]?) -> JSONValue {
             let packet = SpeechPacket(
                 frames: 10..<14, codes: [], samples: [], pcm: [], words: words, times: PacketTimes())
             return WebSocketElevenLabs.alignment(packet, secondsPerFrame: 0.08)
         }
         func strings(_ values: [String]) -> JSONValue { .array(values.map { .string($0) }) }
         func integers(_ values: [Int]) -> JSONValue { .array(values.map { .integer($0) }) }
-        let both = alignment([SpokenWord(text: "Tea", start: 0.88), SpokenWord(text: "for", start: 1.04)])
+        let both = alignment([SpokenWord(word: "Tea", start: 0.88), SpokenWord(word: "for", start: 1.04)])
         #expect(both["chars"] == strings([" ", "T", "e", "a", " ", "f", "o", "r", " "]))
         #expect(both["charStartTimesMs"] == integers([0, 80, 120, 160, 200, 240, 260, 280, 300]))
         #expect(both["charDurationsMs"] == integers([80, 40, 40, 40, 40, 20, 20, 20, 20]))
         let none = alignment([])
         #expect(none["chars"] == strings([" "]))
         #expect(none["charDurationsMs"] == integers([320]))
+        #expect(alignment(nil) == .null)
     }
 
     @Test func tokensMakeOneUtteranceAndSentencesOneEach() async throws {
