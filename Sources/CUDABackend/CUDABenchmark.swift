@@ -68,7 +68,7 @@ public struct CUDABenchmark {
         func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
         /// Milliseconds on the device, and how long the host took to issue it.
         func timed(_ repetitions: Int, on device: CUDADevice, _ body: () throws(CUDAError) -> Void) throws -> (
-            Double, issue: String
+            median: Double, issue: String
         ) {
             _ = try device.time(repetitions: 2, body)
             var host: [Double] = []
@@ -90,11 +90,18 @@ public struct CUDABenchmark {
                 ("talker step", stages.talkerPlan, { () throws(CUDAError) in try stages.step(entries) }),
                 ("predictor frame", stages.predictorPlan, { () throws(CUDAError) in try stages.launchFrame(entries) }),
             ] {
-                let time = try timed(15, on: device, body)
-                report(
-                    Result(
-                        name: "\(name), \(batch) sessions", milliseconds: time.0, bytes: plan?.weightBytes,
-                        ceiling: ceiling, note: time.issue))
+                func measured(_ kind: String) throws -> Double {
+                    let time = try timed(15, on: device, body)
+                    report(
+                        Result(
+                            name: "\(name), \(batch) sessions\(kind)", milliseconds: time.median,
+                            bytes: plan?.weightBytes, ceiling: ceiling, note: time.issue))
+                    return time.median
+                }
+                stages.usesPersistentKernels = false
+                _ = try measured(", one kernel an operation")
+                stages.usesPersistentKernels = true
+                let time = try measured("")
                 guard let plan else { continue }
                 plan.isTraced = true
                 try body()
@@ -106,7 +113,7 @@ public struct CUDABenchmark {
                     report(
                         Result(
                             name: "    \(t.name)",
-                            milliseconds: time.0 * Double(t.count) * (t.wait + t.work + t.finish) / all, bytes: nil,
+                            milliseconds: time * Double(t.count) * (t.wait + t.work + t.finish) / all, bytes: nil,
                             ceiling: ceiling,
                             note: "\(t.count) times in \(Int(t.blocks)) blocks, wait + sums + rest \(cycles) cycles"))
                 }
@@ -117,21 +124,6 @@ public struct CUDABenchmark {
         // Stage by stage, one session.
         guard let slot = try stages.openSlot() else { return }
         try stages.prefill(slot, prompt, isLast: true)
-        do {
-            stages.usesPersistentKernels = false
-            let kind = ", one kernel an operation"
-            let talker = try timed(15, on: device) { () throws(CUDAError) in try stages.step([entry(slot, 1)]) }
-            report(
-                Result(
-                    name: "talker step" + kind, milliseconds: talker.0, bytes: stages.talkerPlan?.weightBytes,
-                    ceiling: ceiling, note: talker.issue))
-            let frame = try timed(15, on: device) { () throws(CUDAError) in try stages.launchFrame([entry(slot, 1)]) }
-            report(
-                Result(
-                    name: "predictor frame" + kind, milliseconds: frame.0, bytes: stages.predictorPlan?.weightBytes,
-                    ceiling: ceiling, note: frame.issue))
-        }
-        stages.usesPersistentKernels = true
         let codes = try stages.frame([entry(slot, 1)])[0]
         stages.closeSlot(slot)
         if let decoder = stages.decoder {
@@ -145,7 +137,7 @@ public struct CUDABenchmark {
                 report(
                     Result(
                         name: "decoder, packet of \(frames)" + (sessions > 1 ? ", \(sessions) sessions" : ""),
-                        milliseconds: time.0, bytes: codec.weightBytes, ceiling: ceiling, note: time.issue))
+                        milliseconds: time.median, bytes: codec.weightBytes, ceiling: ceiling, note: time.issue))
                 for voice in voices { decoder.closeSlot(voice) }
             }
         }
@@ -156,8 +148,8 @@ public struct CUDABenchmark {
         }
         report(
             Result(
-                name: "\(prompt.count) prompt rows", milliseconds: prefill.0, bytes: stages.talkerPlan?.weightBytes,
-                ceiling: ceiling, note: prefill.issue))
+                name: "\(prompt.count) prompt rows", milliseconds: prefill.median,
+                bytes: stages.talkerPlan?.weightBytes, ceiling: ceiling, note: prefill.issue))
 
         // First audio.
         var first: [Double] = []
