@@ -18,6 +18,9 @@ static const char linear[] = {
 static const char tiles[] = {
 #embed "kernels/tiles.cu"
     , 0};
+static const char rows[] = {
+#embed "kernels/rows.cu"
+    , 0};
 static const char attention[] = {
 #embed "kernels/attention.cu"
     , 0};
@@ -43,6 +46,7 @@ static const mk_kernel_source sources[] = {
     {"arithmetic.cu", arithmetic, sizeof arithmetic - 1},
     {"linear.cu", linear, sizeof linear - 1},
     {"tiles.cu", tiles, sizeof tiles - 1},
+    {"rows.cu", rows, sizeof rows - 1},
     {"attention.cu", attention, sizeof attention - 1},
     {"sampler.cu", sampler, sizeof sampler - 1},
     {"embedding.cu", embedding, sizeof embedding - 1},

@@ -41,9 +41,10 @@ public struct CUDABenchmark {
     ///   - directory: a folder with configuration files; weights are made up.
     ///   - batches: numbers of sessions to run together.
     ///   - report: sees each result as it comes.
+    ///   - remark: sees lines of text: microseconds of every form of the products.
     public static func run(
         directory: String, device index: Int = 0, batches: [Int] = [1, 8, 64], frames: Int = 40,
-        report: (Result) -> Void
+        report: (Result) -> Void, remark: (String) -> Void = { _ in }
     ) throws {
         let device = try CUDADevice(index: index)
         let configuration = try Configuration.load(directory: directory)
@@ -150,6 +151,8 @@ public struct CUDABenchmark {
             Result(
                 name: "\(prompt.count) prompt rows", milliseconds: prefill.median,
                 bytes: stages.talkerPlan?.weightBytes, ceiling: ceiling, note: prefill.issue))
+
+        for line in try stages.productTimes(rows: [1, 8, 40, 64]) { remark(line) }
 
         // First audio.
         var first: [Double] = []

@@ -363,7 +363,9 @@ public final class CUDAStages: @unchecked Sendable {
             lengths[segment.slot] = end
         }
         var work = Layout(
-            try rowWork.reserve(device, (2 * rows + 3 * lastRows.count) * 4 + lastRows.count * ld * 4 + 4096))
+            try rowWork.reserve(
+                device,
+                (2 * rows + 3 * lastRows.count) * 4 + HalfRows.bytes(rows: lastRows.count, ld: ld) + 4096))
         let places = RowPlaces(
             slots: try work.put(device, slotRows), positions: try work.put(device, positions), rows: rows,
             pages: pageCount)
@@ -372,7 +374,8 @@ public final class CUDAStages: @unchecked Sendable {
         try talker.forward(x, places, cache: talkerCache)
         if lastRows.isEmpty { return }
         let normed = HalfRows(
-            high: work.take(lastRows.count * ld * 2), low: work.take(lastRows.count * ld * 2), ld: ld)
+            split: work.take(HalfRows.bytes(rows: lastRows.count, ld: ld)), rows: lastRows.count, ld: ld,
+            half: talker.half)
         let rowScale = work.take(lastRows.count * 4)
         try talker.prepare(
             x, rows: lastRows.count, gain: talker.norm, into: normed, rowScale: rowScale, index: lastRowList,
@@ -484,9 +487,8 @@ public final class CUDAStages: @unchecked Sendable {
             try stepWork.reserve(
                 device,
                 count
-                    * (2 * ld * 4 + 2 * predictor.ld * 4 + 2 * 2 * max(ld, predictor.ld) * 2 + groups * innerLD * 4
-                        + groups * 4)
-                    + count * 32 + 16384))
+                    * (2 * ld * 4 + 2 * predictor.ld * 4 + groups * innerLD * 4 + groups * 4)
+                    + HalfRows.bytes(rows: 2 * count, ld: max(ld, predictor.ld)) + count * 32 + 16384))
         let allLogits = work.take((groups - 1) * count * innerLD * 4)
         logitsOut = allLogits
         let forcedList = try forced.map { codes throws(CUDAError) in try work.put(device, codes) } ?? 0
@@ -512,9 +514,7 @@ public final class CUDAStages: @unchecked Sendable {
         try sample(sessions, batch: count, codebook: 0, logits: logits.address, ld: padded(vocabulary), forcedList)
         let input = work.take(2 * count * ld * 4)
         let x = work.take(2 * count * predictor.ld * 4)
-        let halves = HalfRows(
-            high: work.take(2 * count * max(ld, predictor.ld) * 2),
-            low: work.take(2 * count * max(ld, predictor.ld) * 2), ld: ld)
+        let halves = work.take(HalfRows.bytes(rows: 2 * count, ld: max(ld, predictor.ld)))
         let rowScale = work.take(2 * count * 4)
         let slotList = try work.put(device, (0..<count).flatMap { [Int32($0), Int32($0)] })
         let singleSlots = try work.put(device, (0..<count).map { Int32($0) })
@@ -540,6 +540,7 @@ public final class CUDAStages: @unchecked Sendable {
             a.x = projection == nil ? x : input
             try device.launch("predictor_input", grid: (ceiling(width, Int(MK_THREADS)), count), a)
             if let projection {
+                let halves = HalfRows(split: halves, rows: rows, ld: ld, half: predictor.half)
                 try talker.prepare(input, rows: rows, gain: nil, into: halves, rowScale: 0)
                 try device.run(
                     projection, half: predictor.half, halves, rows: rows, Epilogue(raw: x, rawStride: predictor.ld))
@@ -550,7 +551,7 @@ public final class CUDAStages: @unchecked Sendable {
                 x,
                 RowPlaces(slots: isFirst ? slotList : singleSlots, positions: positionList, rows: rows, pages: 1),
                 cache: cache)
-            let normed = HalfRows(high: halves.high, low: halves.low, ld: predictor.ld)
+            let normed = HalfRows(split: halves, rows: count, ld: predictor.ld, half: predictor.half)
             try predictor.prepare(
                 x, rows: count, gain: predictor.norm, into: normed, rowScale: rowScale, index: isFirst ? lastRows : 0)
             let passLogits = allLogits + UInt64((group - 1) * count * innerLD * 4)

@@ -124,7 +124,7 @@ final class DeviceStack {
         let qkvLD = padded(qkvWidth)
         let partialFloats = rows * shape.heads * places.pages * (shape.headDimension + 2)
         let sizes = [
-            rows * widest * 2, rows * widest * 2, rows * inner * 2, rows * inner * 2, rows * qkvLD * 4,
+            HalfRows.bytes(rows: rows, ld: widest), HalfRows.bytes(rows: rows, ld: inner), rows * qkvLD * 4,
             partialFloats * 4, rows * 4,
         ].map { ($0 + 255) & ~255 }
         var at = try work.reserve(device, sizes.reduce(0, +))
@@ -132,9 +132,9 @@ final class DeviceStack {
             defer { at += UInt64(size) }
             return at
         }
-        let (qkv, partials, rowScale) = (parts[4], parts[5], parts[6])
-        func rowsOf(_ ld: Int) -> HalfRows { HalfRows(high: parts[0], low: parts[1], ld: ld) }
-        let innerRows = HalfRows(high: parts[2], low: parts[3], ld: inner)
+        let (qkv, partials, rowScale) = (parts[2], parts[3], parts[4])
+        func rowsOf(_ ld: Int) -> HalfRows { HalfRows(split: parts[0], rows: rows, ld: ld, half: half) }
+        let innerRows = HalfRows(split: parts[1], rows: rows, ld: inner, half: half)
 
         let attended = rowsOf(padded(queryWidth))
         let attend =
@@ -300,6 +300,7 @@ final class DeviceStack {
         a.normed = normed?.rows ?? 0
         a.normed_rows = normed?.index ?? 0
         a.ld_normed = Int32(normed?.ld ?? 0)
-        try device.launch("prepare_rows", grid: (ceiling(rows, 8), 1), shared: 8 * Int(MK_WARPS) * 4, a)
+        try device.launch(
+            "prepare_rows", grid: (rows, 1), shared: (output.ld / Int(MK_CHUNK) + Int(MK_WARPS)) * 4, a)
     }
 }

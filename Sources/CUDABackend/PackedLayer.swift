@@ -237,6 +237,19 @@ struct HalfRows {
     let ld: Int
 }
 
+extension HalfRows {
+    /// Split rows in a piece of memory. Float16: rows, then what rounding lost of them. Bfloat16: as `packed_place` says.
+    init(split address: UInt64, rows: Int, ld: Int, half: Int) {
+        let piece = Int(MK_TILE * MK_CHUNK) * 2
+        self.init(
+            high: address, low: address + UInt64(half == Int(MK_BF16) ? piece : Self.bytes(rows: rows, ld: ld) / 2),
+            ld: ld)
+    }
+
+    /// Bytes of split rows.
+    static func bytes(rows: Int, ld: Int) -> Int { ceiling(rows, 8) * 8 * ld * 4 }
+}
+
 /// Histories of a convolution's input, by slot.
 struct History {
     let high: UInt64
@@ -279,7 +292,7 @@ extension CUDADevice {
             form
             ?? ProductForm.fastest(
                 shape, half: half, isExact: layer.weightsLow != nil,
-                on: .init(multiprocessors: info.multiprocessors, sharedMemory: info.sharedMemory))
+                on: .init(info))
         let name = "gemm_" + (half == Int(MK_BF16) ? "bf16" : "f16") + (isSplit ? "_split_" : "_plain_") + form.name
         try launch(name, grid: form.grid(shape), shared: form.sharedBytes(shape), a)
     }

@@ -8,6 +8,8 @@ struct ProductForm: Hashable {
         case registers(groups: Int, tiles: Int, depth: Int)
         /// `tiles.cu`: operands in shared memory, by WM · WN warps for each of so many runs, each with so many tiles.
         case shared(warpRows: Int, warpColumns: Int, tiles: Int, runs: Int)
+        /// `rows.cu`: the same for split bfloat16 rows, with so many chunks a stage and stages.
+        case rows(warpRows: Int, warpColumns: Int, tiles: Int, runs: Int, depth: Int, stages: Int)
     }
 
     /// End of the kernel's name.
@@ -35,8 +37,20 @@ struct ProductForm: Hashable {
         name: "rows64", kind: .shared(warpRows: 2, warpColumns: 2, tiles: 4, runs: 4))
     private static let split64 = ProductForm(
         name: "rows64", kind: .shared(warpRows: 4, warpColumns: 1, tiles: 4, runs: 4))
-    private static let slim64 = ProductForm(
-        name: "rows64_slim", kind: .shared(warpRows: 4, warpColumns: 1, tiles: 2, runs: 4))
+    private static let rows = [
+        ProductForm(
+            name: "rows64x96", kind: .rows(warpRows: 4, warpColumns: 4, tiles: 3, runs: 1, depth: 2, stages: 5)),
+        ProductForm(
+            name: "rows64x48", kind: .rows(warpRows: 4, warpColumns: 2, tiles: 3, runs: 2, depth: 1, stages: 5)),
+        ProductForm(
+            name: "rows64x32", kind: .rows(warpRows: 4, warpColumns: 1, tiles: 4, runs: 4, depth: 1, stages: 3)),
+        ProductForm(
+            name: "rows32x64", kind: .rows(warpRows: 2, warpColumns: 2, tiles: 4, runs: 4, depth: 1, stages: 3)),
+        ProductForm(
+            name: "rows32x32", kind: .rows(warpRows: 2, warpColumns: 1, tiles: 4, runs: 8, depth: 1, stages: 3)),
+        ProductForm(
+            name: "rows16x32", kind: .rows(warpRows: 1, warpColumns: 1, tiles: 4, runs: 16, depth: 1, stages: 3)),
+    ]
 
     /// Forms that exist.
     /// - Parameters:
@@ -45,7 +59,7 @@ struct ProductForm: Hashable {
     static func all(half: Int, isSplit: Bool, isExact: Bool) -> [ProductForm] {
         switch (half == Int(MK_BF16), isSplit, isExact) {
         case (_, _, true): [narrow, wide]
-        case (true, _, false): [narrow, wide, split64, slim64]
+        case (true, _, false): [narrow, wide] + rows
         case (false, true, false): [narrow, narrow4, wide, split64]
         case (false, false, false): [narrow, narrow2, narrow4, wide, rows128, rows64]
         }
@@ -67,7 +81,10 @@ struct ProductForm: Hashable {
 
     /// Whether each group of warps has its runs.
     func takes(_ shape: Shape) -> Bool {
-        if case .shared(_, _, _, let runs) = kind { shape.splits % runs == 0 } else { true }
+        switch kind {
+        case .registers: true
+        case .shared(_, _, _, let runs), .rows(_, _, _, let runs, _, _): shape.splits % runs == 0
+        }
     }
 
     /// Rows and tiles of a block.
@@ -75,7 +92,8 @@ struct ProductForm: Hashable {
         switch kind {
         case .registers(let groups, let tiles, _):
             (Int(MK_WARPS) / shape.splits * groups * shape.groupRows, tiles)
-        case .shared(let warpRows, let warpColumns, let tiles, _):
+        case .shared(let warpRows, let warpColumns, let tiles, _),
+            .rows(let warpRows, let warpColumns, let tiles, _, _, _):
             (2 * warpRows * shape.groupRows, warpColumns * tiles)
         }
     }
@@ -96,6 +114,11 @@ struct ProductForm: Hashable {
             let block = block(shape)
             let sums = block.rows * (block.tiles + 1) * Int(MK_TILE) * 4
             return runs == 1 ? max(Int(MK_TILE_STAGES) * stage, sums) : Int(MK_TILE_STAGES) * stage + runs * sums
+        case .rows(let warpRows, let warpColumns, let tiles, let runs, let depth, let stages):
+            let stage = runs * depth * (2 * warpRows * 64 + warpColumns * tiles * 32) * 16
+            let block = block(shape)
+            let sums = runs * block.rows * (block.tiles + 1) * Int(MK_TILE) * 4
+            return runs == 1 || runs == Int(MK_WARPS) ? max(stages * stage, sums) : stages * stage + sums
         }
     }
 
@@ -119,6 +142,15 @@ struct ProductForm: Hashable {
             let live = min(shape.rows, block.rows)
             let fills = Double(runs) * (Double(live * (shape.isSplit ? 128 : 64)) / 64 + Double(block.tiles * 512) / 32)
             return waves * (ends + 1500 + Double(steps) * (max(reads, fills) + 80))
+        case .rows(let warpRows, _, let tiles, let runs, let depth, _):
+            // Chunks of a warp one after the other: at best a product in two cycles; what a block copies from the L2 cache.
+            let chunks = runs == 1 ? shape.chunks : ceiling(shape.chunks, runs * shape.run) * shape.run
+            let live = min(shape.rows, block.rows)
+            let groups = min(2 * warpRows, ceiling(live, 8))
+            let products = Double(Int(MK_WARPS) / warpRows * ceiling(groups, 2) * tiles * 4) * 2
+            let copies = Double(runs * (groups * 1024 + block.tiles * 512)) / 16
+            let barriers = 120 / Double(depth) + (runs == 1 ? 0 : 400 / Double(shape.run))
+            return waves * (ends + 1500 + Double(chunks) * (max(products, copies) + barriers))
         }
     }
 }

@@ -74,11 +74,13 @@ final class TextRows {
     }
 
     private func project(_ ids: [Int32], first: Int) throws(CUDAError) {
-        let bytes = ids.count * tableLD * 2
-        var layout = Layout(try work.reserve(device, 4 * (bytes + 256) + ids.count * 4 + 256))
+        let bytes = HalfRows.bytes(rows: ids.count, ld: tableLD)
+        var layout = Layout(try work.reserve(device, 2 * (bytes + 256) + ids.count * 4 + 256))
         let list = try layout.put(device, ids)
-        let embedded = HalfRows(high: layout.take(bytes), low: layout.take(bytes), ld: tableLD)
-        let inner = HalfRows(high: layout.take(bytes), low: layout.take(bytes), ld: tableLD)
+        func splitRows() -> HalfRows {
+            HalfRows(split: layout.take(bytes), rows: ids.count, ld: tableLD, half: Int(MK_BF16))
+        }
+        let (embedded, inner) = (splitRows(), splitRows())
         let a = mk_gather_arguments(
             table: table.address, ids: list, ld_table: Int32(tableLD), rows: Int32(ids.count), output: embedded.high,
             output_low: embedded.low, ld_output: Int32(tableLD), unused: 0)

@@ -54,6 +54,8 @@ struct BenchCommand: ParsableCommand {
             if let index = try device.devices().decoding {
                 try CUDABenchmark.run(directory: model.directory(), device: index, batches: counts, frames: frames) {
                     print($0)
+                } remark: {
+                    print($0)
                 }
                 return
             }

@@ -27,6 +27,8 @@ import Testing
         Shape(
             half: Int(MK_BF16), isSplit: true, columns: 35, channels: 640, taps: 1, dilation: 1, outputs: 40, seed: 7),
         Shape(half: Int(MK_BF16), isSplit: true, columns: 9, channels: 96, taps: 1, dilation: 1, outputs: 64),
+        Shape(
+            half: Int(MK_BF16), isSplit: true, columns: 20, channels: 1536, taps: 1, dilation: 1, outputs: 104, seed: 9),
     ])
     func formsAgree(_ s: Shape) throws {
         let device = try CUDADevice(
@@ -46,8 +48,13 @@ import Testing
         }
         var buffers: [DeviceBuffer] = []
         let rows = 2 * s.columns, ld = padded(s.channels), kept = max(1, (s.taps - 1) * s.dilation)
-        let input = HalfRows(
-            high: try noise(rows * ld, s.half, 1), low: s.isSplit ? try noise(rows * ld, s.half, 2) : 0, ld: ld)
+        let isPacked = s.half == Int(MK_BF16)
+        let input =
+            isPacked
+            ? HalfRows(
+                split: try noise(HalfRows.bytes(rows: rows, ld: ld) / 2, s.half, 1), rows: rows, ld: ld, half: s.half)
+            : HalfRows(
+                high: try noise(rows * ld, s.half, 1), low: s.isSplit ? try noise(rows * ld, s.half, 2) : 0, ld: ld)
         let history = History(
             high: try noise(3 * kept * ld, s.half, 3), low: s.isSplit ? try noise(3 * kept * ld, s.half, 4) : 0,
             stride: kept * ld)
@@ -55,16 +62,19 @@ import Testing
         let residual = try noise(rows * layer.outputs, Int(MK_F32), 5)
         func result(_ form: ProductForm) throws -> [Int32] {
             let raw = try DeviceBuffer(device, bytes: rows * layer.outputs * 4, "test")
-            let halves = try DeviceBuffer(device, bytes: rows * layer.outputs * 2, "test")
+            let halves = try DeviceBuffer(
+                device, bytes: HalfRows.bytes(rows: rows, ld: padded(layer.outputs)) / (isPacked ? 1 : 2), "test")
             try device.copyDevice(raw.address, residual, rows * layer.outputs * 4)
             try device.run(
                 layer, half: s.half, input, rows: rows, columns: s.columns, history: history, slots: slots.address,
                 form: form,
                 Epilogue(
                     activation: Int(MK_GELU), residual: raw.address, raw: raw.address, rawStride: layer.outputs,
-                    output: HalfRows(high: halves.address, low: 0, ld: layer.outputs)))
+                    output: isPacked
+                        ? HalfRows(split: halves.address, rows: rows, ld: padded(layer.outputs), half: s.half)
+                        : HalfRows(high: halves.address, low: 0, ld: layer.outputs)))
             return try device.integers(raw.address, rows * layer.outputs)
-                + device.integers(halves.address, rows * layer.outputs / 2)
+                + device.integers(halves.address, halves.byteCount / 4)
         }
         let shape = ProductForm.Shape(
             rows: rows, tiles: layer.tiles, chunks: layer.chunks, splits: layer.splits, isSplit: s.isSplit)
@@ -92,7 +102,7 @@ import Testing
         #expect(name(160, 48, 84, 16) == "narrow4")
         #expect(name(10240, 48, 84, 16) == "rows128" && name(122_880, 12, 21, 4) == "rows128")
         // A prompt of 40 rows through the feed-forward layer of the 1.7B model, and one row.
-        #expect(name(40, 1536, 64, 16, split: true, half: Int(MK_BF16)) == "rows64")
+        #expect(name(40, 1536, 64, 16, split: true, half: Int(MK_BF16)) == "rows64x96")
         #expect(name(1, 128, 32, 16, split: true, half: Int(MK_BF16)) == "narrow")
     }
 }

@@ -7,6 +7,7 @@ namespace {
 #include "../../Sources/CCUDA/kernels/arithmetic.cu"
 #include "../../Sources/CCUDA/kernels/linear.cu"
 #include "../../Sources/CCUDA/kernels/tiles.cu"
+#include "../../Sources/CCUDA/kernels/rows.cu"
 #include "../../Sources/CCUDA/kernels/attention.cu"
 #include "../../Sources/CCUDA/kernels/sampler.cu"
 #include "../../Sources/CCUDA/kernels/embedding.cu"
@@ -41,7 +42,9 @@ const Kernel kernels[] = {
     ENTRY(gemm_bf16_split_narrow), ENTRY(gemm_bf16_split_wide), ENTRY(gemm_f16_split_narrow),
     ENTRY(gemm_f16_split_wide),    ENTRY(gemm_f16_plain_narrow), ENTRY(gemm_f16_plain_wide),
     ENTRY(gemm_f16_plain_rows128), ENTRY(gemm_f16_plain_rows64),  ENTRY(gemm_f16_split_rows64),
-    ENTRY(gemm_bf16_split_rows64), ENTRY(gemm_bf16_split_rows64_slim), ENTRY(gemm_f16_plain_narrow2),
+    ENTRY(gemm_bf16_split_rows64x96), ENTRY(gemm_bf16_split_rows64x48), ENTRY(gemm_bf16_split_rows64x32),
+    ENTRY(gemm_bf16_split_rows32x64), ENTRY(gemm_bf16_split_rows32x32), ENTRY(gemm_bf16_split_rows16x32),
+    ENTRY(gemm_f16_plain_narrow2),
     ENTRY(gemm_f16_plain_narrow4), ENTRY(gemm_f16_split_narrow4),
     ENTRY(prepare_rows),           ENTRY(rope_and_store),        ENTRY(attend_rows),
     ENTRY(combine_rows),           ENTRY(sample_codes),          ENTRY(embed_frames),

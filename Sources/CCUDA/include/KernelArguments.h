@@ -87,7 +87,7 @@ typedef struct {
     /// Parts of each sum: 1, 4 or 16.
     int splits;
     int rows;
-    /// Half [rows][ld_input], and what rounding lost, or 0.
+    /// Half [rows][ld_input], and what rounding lost, or 0. Bfloat16: [chunks][⌈rows / 8⌉][2][8][MK_CHUNK], high and low.
     mk_address input, input_low;
     int ld_input;
     /// Of a convolution; a linear layer has one tap.

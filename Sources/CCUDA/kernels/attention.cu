@@ -274,7 +274,7 @@ DEVICE void combine(const mk_attention_arguments &p) {
     }
     uint4 high, low;
     split_eight<HALF>(v, high, low);
-    long long at = (long long)row * p.ld_output + k;
+    const long long at = output_place<HALF>(p.rows, row, k, p.ld_output);
     *(uint4 *)((half_bits *)p.output + at) = high;
     *(uint4 *)((half_bits *)p.output_low + at) = low;
 }

@@ -43,7 +43,7 @@ KERNEL embed_prompt(const mk_prompt_arguments p) {
 KERNEL gather_halves(const mk_gather_arguments p) {
     const int id = ((const int *)p.ids)[blockIdx.x];
     for (int k = threadIdx.x; k < p.ld_table; k += MK_THREADS) {
-        long long at = (long long)blockIdx.x * p.ld_output + k;
+        const long long at = packed_place(p.rows, blockIdx.x, k);
         ((half_bits *)p.output)[at] = ((const half_bits *)p.table)[(long long)id * p.ld_table + k];
         ((half_bits *)p.output_low)[at] = 0;
     }

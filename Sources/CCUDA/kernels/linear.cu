@@ -5,7 +5,8 @@
 // the runs are added in order. Nothing else about a launch (rows, tiles and rows a block takes) touches a sum.
 //
 // Split rows (SPLIT): a float is two halves, x = high + low, in rows g and g + 8 of one product, so that activations
-// keep 16 (bfloat16) or 22 (float16) bits. Plain rows: 16 different rows.
+// keep 16 (bfloat16) or 22 (float16) bits. Plain rows: 16 different rows. Bfloat16 rows are always split, and lie in the
+// order of products.
 
 struct row_source {
     const half_bits *high;
@@ -31,6 +32,18 @@ DEVICE row_source find_row(const mk_gemm_arguments &p, int row, int tap) {
     return source;
 }
 
+// Where split bfloat16 rows keep value k of a row, in halves: as products take them, [chunks][groups of 8 rows][high, low]
+// [row][MK_CHUNK]. What rounding lost lies a piece of 256 further.
+DEVICE long long packed_place(int rows, int row, int k) {
+    return (((long long)(k / MK_CHUNK) * ceiling(rows, 8) + row / 8) * 2) * 256 + row % 8 * MK_CHUNK + k % MK_CHUNK;
+}
+
+// Where value k of an output row goes.
+template <int HALF>
+DEVICE long long output_place(int rows, int row, int k, int ld) {
+    return HALF == MK_BF16 ? packed_place(rows, row, k) : (long long)row * ld + k;
+}
+
 DEVICE uint4 load_half_row(const half_bits *p) { return *(const uint4 *)p; }
 
 // Two neighbouring outputs n and n + 1 of a row.
@@ -49,7 +62,7 @@ DEVICE void finish(const mk_gemm_arguments &p, int row, int n, float v0, float v
     if (p.activation == MK_SWIGLU) {
         half_bits high, low;
         split_half<HALF>(silu(v0) * v1, high, low);
-        long long at = (long long)row * p.ld_output + n / 2;
+        long long at = output_place<HALF>(p.rows, row, n / 2, p.ld_output);
         ((half_bits *)p.output)[at] = high;
         if (p.output_low) ((half_bits *)p.output_low)[at] = low;
         return;
@@ -84,7 +97,7 @@ DEVICE void finish(const mk_gemm_arguments &p, int row, int n, float v0, float v
         half_bits h0, l0, h1, l1;
         split_half<HALF>(v0, h0, l0);
         split_half<HALF>(v1, h1, l1);
-        long long at = (long long)row * p.ld_output + n;
+        long long at = output_place<HALF>(p.rows, row, n, p.ld_output);
         *(unsigned *)((half_bits *)p.output + at) = pair(h0, h1);
         if (p.output_low) *(unsigned *)((half_bits *)p.output_low + at) = pair(l0, l1);
     }
@@ -107,7 +120,7 @@ DEVICE void accumulate(
 #pragma unroll
         for (int d = 0; d < DEPTH; d++) {
             bool live = c + d < end;
-            if (live && fresh) {
+            if (HALF != MK_BF16 && live && fresh) {
 #pragma unroll
                 for (int i = 0; i < G; i++) {
                     int row = row0 + i * group_rows + g;
@@ -128,6 +141,15 @@ DEVICE void accumulate(
             int at = within * MK_CHUNK + t * 8;
 #pragma unroll
             for (int i = 0; i < G; i++) {
+                if (HALF == MK_BF16) {
+                    const int row = row0 + i * group_rows;
+                    const half_bits *piece =
+                        (const half_bits *)p.input + packed_place(p.rows, row, (c + d) * MK_CHUNK) + lane * 8;
+                    const bool there = live && row + g < p.rows;
+                    a0[d][i] = there ? load_half_row(piece) : zero;
+                    a1[d][i] = there ? load_half_row(piece + 256) : zero;
+                    continue;
+                }
                 a0[d][i] = live && first[i] ? load_half_row(first[i] + at) : zero;
                 a1[d][i] = live && second[i] ? load_half_row(second[i] + at) : zero;
             }
@@ -136,7 +158,7 @@ DEVICE void accumulate(
                 const half_bits *w = weights + ((long long)(tile0 + i) * p.chunks + c + d) * (MK_TILE * MK_CHUNK);
                 b[d][i] = live && tile0 + i < p.tiles ? load_half_row(w + lane * 8) : zero;
             }
-            if (live && ++within == chunks_per_tap) {
+            if (HALF != MK_BF16 && live && ++within == chunks_per_tap) {
                 within = 0;
                 tap++;
                 fresh = true;
@@ -242,51 +264,57 @@ DEVICE float inverse_rms(const float *run_sums, int width, float epsilon) {
     return 1.0f / sqrtf(s / (float)width + epsilon);
 }
 
-// Grid: blocks of 8 rows. Warp w takes run w of the chunks, as the layer behind it does.
+// Grid: rows. Shared memory: chunks + MK_WARPS floats.
 template <int HALF>
 DEVICE void prepare(const mk_prepare_arguments &p) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int row = blockIdx.x * 8 + g;
-    const bool live = row < p.rows;
-    const int source = live && p.row_index ? ((const int *)p.row_index)[row] : row;
-    const int run = ceiling(p.chunks, MK_WARPS);
-    const int begin = min(p.chunks, warp * run), end = min(p.chunks, begin + run);
-    float *run_sums = (float *)dynamic_shared();  // [8][MK_WARPS]
-    float sum = 0;
-    for (int c = begin; c < end; c++) {
+    const int row = blockIdx.x, source = p.row_index ? ((const int *)p.row_index)[row] : row;
+    const float *x = (const float *)p.x + (long long)source * p.ld, *gain = (const float *)p.gain;
+    float *chunk_sums = (float *)dynamic_shared(), *run_sums = chunk_sums + p.chunks;
+    const int pieces = p.chunks * (MK_CHUNK / 8);
+    // Eight values a thread; lanes without any take part in the exchanges.
+#pragma unroll 1
+    for (int first = (threadIdx.x & ~31u); first < pieces; first += MK_THREADS) {
+        const int piece = first + (threadIdx.x & 31), k = piece * 8;
         float v[8], y[8];
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            int k = c * MK_CHUNK + t * 8 + i;
-            v[i] = live && k < p.width ? ((const float *)p.x)[(long long)source * p.ld + k] : 0.0f;
-            y[i] = p.gain && k < p.width ? v[i] * ((const float *)p.gain)[k] : v[i];
-        }
-        sum += sum_of_four(sum_of_squares(v));
-        if (live) {
-            uint4 high, low;
-            split_eight<HALF>(y, high, low);
-            long long at = (long long)row * p.ld_output + c * MK_CHUNK + t * 8;
-            *(uint4 *)((half_bits *)p.output + at) = high;
-            *(uint4 *)((half_bits *)p.output_low + at) = low;
-        }
-    }
-    if (t == 0) run_sums[g * MK_WARPS + warp] = sum;
-    __syncthreads();
-    if (!p.gain || !live) return;
-    const float scale = inverse_rms(run_sums + g * MK_WARPS, p.width, p.epsilon);
-    if (p.row_scale && warp == 0 && t == 0) ((float *)p.row_scale)[row] = scale;
-    if (p.normed) {
-        int to = p.normed_rows ? ((const int *)p.normed_rows)[row] : row;
-        for (int c = begin; c < end; c++) {
+        for (int i = 0; i < 8; i++) v[i] = y[i] = 0;
+        if (k + 8 <= p.width) {
+            const float4 a = *(const float4 *)(x + k), b = *(const float4 *)(x + k + 4);
+            v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+        } else {
 #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                int k = c * MK_CHUNK + t * 8 + i;
-                if (k < p.width)
-                    ((float *)p.normed)[(long long)to * p.ld_normed + k] =
-                        ((const float *)p.x)[(long long)source * p.ld + k] * ((const float *)p.gain)[k] * scale;
-            }
+            for (int i = 0; i < 8; i++)
+                if (k + i < p.width) v[i] = x[k + i];
         }
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (k + i < p.width) y[i] = gain ? v[i] * gain[k + i] : v[i];
+        const float sum = sum_of_four(sum_of_squares(v));
+        if (piece >= pieces) continue;
+        if (piece % 4 == 0) chunk_sums[piece / 4] = sum;
+        uint4 high, low;
+        split_eight<HALF>(y, high, low);
+        const long long at = output_place<HALF>(p.rows, row, k, p.ld_output);
+        *(uint4 *)((half_bits *)p.output + at) = high;
+        *(uint4 *)((half_bits *)p.output_low + at) = low;
     }
+    if (!gain) return;
+    __syncthreads();
+    // Run w of the chunks, as the layer behind it has them.
+    if (threadIdx.x < MK_WARPS) {
+        const int run = ceiling(p.chunks, MK_WARPS);
+        const int begin = min(p.chunks, (int)threadIdx.x * run), end = min(p.chunks, begin + run);
+        float sum = 0;
+        for (int c = begin; c < end; c++) sum += chunk_sums[c];
+        run_sums[threadIdx.x] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x > 0 && !p.normed) return;
+    const float scale = inverse_rms(run_sums, p.width, p.epsilon);
+    if (p.row_scale && threadIdx.x == 0) ((float *)p.row_scale)[row] = scale;
+    if (!p.normed) return;
+    float *to = (float *)p.normed + (long long)(p.normed_rows ? ((const int *)p.normed_rows)[row] : row) * p.ld_normed;
+    for (int k = threadIdx.x; k < p.width; k += MK_THREADS) to[k] = x[k] * gain[k] * scale;
 }
 
 KERNEL prepare_rows(const mk_prepare_arguments p) {

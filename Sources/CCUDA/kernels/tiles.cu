@@ -212,8 +212,6 @@ DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
 KERNEL gemm_f16_plain_rows128(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 0, 4, 4, 3, 1>(p); }
 KERNEL gemm_f16_plain_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 0, 2, 2, 4, 4>(p); }
 KERNEL gemm_f16_split_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 1, 4, 1, 4, 4>(p); }
-KERNEL gemm_bf16_split_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_BF16, 1, 4, 1, 4, 4>(p); }
-KERNEL gemm_bf16_split_rows64_slim(const mk_gemm_arguments p) { gemm_tiles<MK_BF16, 1, 4, 1, 2, 4>(p); }
 
 // Few rows, two or four tiles a block: where one tile a block made more blocks than multiprocessors.
 KERNEL gemm_f16_plain_narrow2(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 1, 4>(p); }
