@@ -169,6 +169,7 @@ final class StepPlan {
         a.piece = Int32(shared.piece)
         a.row_places = Int32(shared.rowPlaces)
         a.row_places_log = Int32(shared.rowPlaces.trailingZeroBitCount)
+        a.finishers_log = Int32(shared.finishers.trailingZeroBitCount)
         a.ld_qkv = Int32(padded(stack.qkvWidth))
         a.partials = partialAddress
         a.partials_stride = Int64(partialBytes)
@@ -180,7 +181,11 @@ final class StepPlan {
         a.words_at = shared.words
         a.schedule_at = shared.schedule
         a.area_at = shared.area
-        a.stage_words = Int32(shared.stageBytes / 4)
+        a.stage_units = Int32(shared.stageBytes / 16)
+        // As many blocks for attention as there are, where each then has one query head.
+        let group = s.heads / s.keyValueHeads
+        a.head_parts = each * s.heads * pages <= teamBlocks ? Int32(group) : 1
+        a.streams_at = shared.streams
         a.partials_in_area = Int32(Int(MK_WARPS) * shared.stageBytes)
         a.talker_chunks = Int32(inputChunks)
         a.head_outputs = Int32(headOutputs)
@@ -190,6 +195,7 @@ final class StepPlan {
             let buffer = try DeviceBuffer(device, bytes: operations * grid * MemoryLayout<mk_trace>.stride, "trace")
             trace = (buffer, grid)
             a.trace = buffer.address
+            a.traced = 1
             isTraced = false
         }
         try device.launch(name, grid: (teams * teamBlocks, 1), shared: shared.total, cooperative: true, a)
@@ -199,7 +205,10 @@ final class StepPlan {
     /// By kind, MK_QKV to MK_PROJECT: units of tiles, chunks, input.
     private var layers: (mk_step_layer, mk_step_layer, mk_step_layer, mk_step_layer, mk_step_layer, mk_step_layer) {
         func layer(_ units: Int, _ inputs: Int, _ inputAt: Int32) -> mk_step_layer {
-            mk_step_layer(units: Int32(units), chunks: Int32(inputs / Int(MK_CHUNK)), input_at: inputAt)
+            let chunks = inputs / Int(MK_CHUNK)
+            return mk_step_layer(
+                units: Int32(units), chunks: Int32(chunks), run: Int32(ceiling(chunks, Int(MK_WARPS))),
+                input_at: inputAt)
         }
         let tile = Int(MK_TILE)
         let (residualTiles, inner) = (stack.ld / tile, padded(stack.shape.intermediate))
@@ -256,9 +265,9 @@ extension StepPlan {
 
 /// Where the parts of shared memory lie, in bytes; see `step_block`.
 private struct SharedLayout {
-    let runSums, residual, turns, places, words, schedule, area: Int32
+    let streams, runSums, residual, turns, places, words, schedule, area: Int32
     /// See `mk_step_arguments`.
-    let gather, piece, rowPlaces: Int
+    let gather, piece, rowPlaces, finishers: Int
     /// Activations of a warp.
     let stageBytes: Int
     let total: Int
@@ -281,23 +290,26 @@ private struct SharedLayout {
             defer { next += (bytes + 15) & ~15 }
             return Int32(next)
         }
+        // As in step.cu: weight_stream.
+        streams = take(warps * 48)
         runSums = take(rows * warps * 4)
         residual = take(ceiling(stack.ld / Int(MK_TILE), blocks) * rows * Int(MK_TILE) * 4)
         turns = take(turnCount * dim / 2 * 8)
-        self.places = take(rows * 8 + 12)
+        self.places = take(rows * 8 + 48)
         words = take(Int(MK_SAMPLER_BYTES))
         schedule = take(entries * 16)
         let page = group * (Int(MK_PAGE) + warps * dim + 2)
         let attention = (2 * (group + 2) * dim + page) * 4
         let other = max(attention, group * pages * 8, headOutputs * 4)
-        let sums = 2 * warps * gather * rows * Int(MK_TILE) * 4
-        // All of a warp's activations, if there is room for them: nine words for eight of a row.
+        finishers = gather * places * 4
+        let sums = 2 * warps * finishers * 8
+        // All of a warp's activations, if there is room for them: three units for eight of a row.
         let chunks = [stack.ld, stack.queryWidth, padded(stack.shape.intermediate)].map { $0 / Int(MK_CHUNK) }
-        let run = ceiling(ceiling((chunks + [inputChunks]).max() ?? 1, warps), 4) * 4
+        let run = ceiling(ceiling((chunks + [inputChunks]).max() ?? 1, warps), 2) * 2
         var piece = run
-        while piece > 4, next + warps * piece * rows * 144 + sums > info.sharedMemory { piece -= 4 }
+        while piece > 2, next + warps * piece * rows * 192 + sums > info.sharedMemory { piece -= 2 }
         self.piece = piece
-        stageBytes = piece * rows * 144
+        stageBytes = piece * rows * 192
         area = take(max(warps * stageBytes + sums, other))
         total = next
     }

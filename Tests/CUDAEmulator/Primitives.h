@@ -130,6 +130,17 @@ DEVICE unsigned __reduce_max_sync(unsigned mask, unsigned v) {
     return warp.taken[lane];
 }
 
+DEVICE bool all_lanes(bool v) { return __reduce_max_sync(0xffffffffu, v ? 0 : 1) == 0; }
+
+DEVICE float inverse_root(float x) { return 1.0f / sqrtf(x); }
+
+DEVICE float quotient(float a, float b) { return a / b; }
+
+DEVICE unsigned bf16_pair(float low, float high) {
+    const unsigned a = __float_as_uint(low), b = __float_as_uint(high);
+    return (a + 0x7fffu + (a >> 16 & 1)) >> 16 | ((b + 0x7fffu + (b >> 16 & 1)) & 0xffff0000u);
+}
+
 DEVICE char *dynamic_shared() { return emulator::current->warp->block->shared; }
 
 DEVICE half_bits f16_from_float(float x) {
@@ -314,7 +325,9 @@ DEVICE unsigned cycles() { return 0; }
 
 DEVICE int opaque(int v) { return v; }
 
-DEVICE void give_up() { emulator::fail("a block waited for values that never came"); }
+DEVICE void give_up_if(bool lost) {
+    if (lost) emulator::fail("a block waited for values that never came");
+}
 
 DEVICE uint4 load_shared_data(const uint4 *p) { return *p; }
 DEVICE float load_shared_data(const float *p) { return *p; }

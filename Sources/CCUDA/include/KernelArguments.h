@@ -341,9 +341,10 @@ typedef struct {
     unsigned kind, clocks[4];
 } mk_trace;
 
-/// A layer as a persistent kernel takes it: units of tiles, chunks, where in the work memory its input is.
+/// A layer as a persistent kernel takes it: units of tiles, chunks, chunks of a warp, where in the work memory its input
+/// is.
 typedef struct {
-    int units, chunks, input_at;
+    int units, chunks, run, input_at;
 } mk_step_layer;
 
 /// Operations of the persistent kernels: layers of the schedule, attention, and sampling with the next input.
@@ -373,16 +374,18 @@ typedef struct {
     /// Tag of the launch before its first operation.
     unsigned tag;
     /// Work memory of each team, zeros at first: units of 16 bytes, three words and a tag. Where in it, bytes:
-    /// records [width / 32][rows][4][3] of the inputs of the projection, the stack's layers, output and down layers;
+    /// units of records [width / 32][rows][3][4] of the inputs of the projection, the stack's layers, output and down layers;
     /// pairs of floats [rows][width / 2] of the stack's input, of queries, keys and values, and of logits.
     mk_address work;
     long long work_stride;
     int input_at, x_at, attended_at, inner_at, entry_at, qkv_at, logits_at;
     /// By kind of operation, MK_QKV to MK_PROJECT.
     mk_step_layer layers[6];
-    /// Tiles that a block finishes together (even, at most MK_GATHER), chunks of activations that a warp holds (a
-    /// multiple of 4), and the least power of two that holds all rows.
+    /// Tiles that a block finishes together (a multiple of 4, at most MK_GATHER), chunks of activations that a warp holds
+    /// (even), and the least power of two that holds all rows.
     int gather, piece, row_places, row_places_log;
+    /// Places for the sums that a block finishes together: 32, 64 or 128.
+    int finishers_log;
     int ld_qkv;
     /// Partial sums of attention by team: units [rows][heads][pages][dim / 2 + 1].
     mk_address partials;
@@ -390,8 +393,12 @@ typedef struct {
     int pages;
     // Offsets in shared memory.
     int run_sums_at, residual_at, turns_at, places_at, words_at, schedule_at, area_at;
-    /// In the area: words of a warp's activations, and where sums are, in bytes.
-    int stage_words, partials_in_area;
+    /// In the area: units of a warp's activations, and where sums are, in bytes.
+    int stage_units, partials_in_area;
+    /// Blocks that share the queries of a key head.
+    int head_parts;
+    /// In shared memory: what each warp copies next.
+    int streams_at;
     // Embeddings.
     int vocabulary, groups, ld_table, talker_chunks;
     mk_address codec_table, group_tables, codes;
@@ -413,8 +420,9 @@ typedef struct {
     /// Logits of all passes [groups - 1][all_batch][ld_pass_logits].
     mk_address all_logits;
     int all_batch, ld_pass_logits;
-    /// For measurements, or 0: mk_trace [operations][grid].
+    /// For measurements, if `traced` is 1 and not 0: mk_trace [operations][grid].
     mk_address trace;
+    int traced, yet_unused;
 } mk_step_arguments;
 
 #endif

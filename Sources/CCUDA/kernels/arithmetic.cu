@@ -32,6 +32,12 @@ DEVICE void split_half(float x, half_bits &high, half_bits &low) {
 
 DEVICE unsigned pair(half_bits a, half_bits b) { return (unsigned)a | (unsigned)b << 16; }
 
+// Two floats to two bfloat16 and what rounding lost.
+DEVICE void split_pair(float2 v, unsigned &high, unsigned &low) {
+    high = bf16_pair(v.x, v.y);
+    low = bf16_pair(v.x - __uint_as_float(high << 16), v.y - __uint_as_float(high & 0xffff0000u));
+}
+
 // Eight floats to eight halves and eight remainders.
 template <int HALF>
 DEVICE void split_eight(const float (&v)[8], uint4 &high, uint4 &low) {
@@ -42,7 +48,7 @@ DEVICE void split_eight(const float (&v)[8], uint4 &high, uint4 &low) {
     low = make_uint4(pair(l[0], l[1]), pair(l[2], l[3]), pair(l[4], l[5]), pair(l[6], l[7]));
 }
 
-DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
+DEVICE float silu(float x) { return quotient(x, 1.0f + expf(-x)); }
 
 DEVICE float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
 

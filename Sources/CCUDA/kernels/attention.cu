@@ -36,7 +36,7 @@ DEVICE void norm_rope(
     float scale = 1;
     if (normed) {
         const float sum = sum_of_lanes(fmaf(b.y, b.y, fmaf(b.x, b.x, fmaf(a.y, a.y, a.x * a.x))));
-        scale = 1.0f / sqrtf(sum / (float)dim + epsilon);
+        scale = inverse_root(quotient(sum, (float)dim) + epsilon);
     }
     if (m >= half) return;
     if (normed) {
@@ -97,26 +97,20 @@ DEVICE void attend_page(
     const int thread = opaque((int)threadIdx.x), lane = thread & 31, warp = thread >> 5, d = lane * 4;
     float *scores = work, *sums = work + group * MK_PAGE, *totals = sums + MK_WARPS * group * dim;
     const float4 zero = make_float4(0, 0, 0, 0);
-    const float scale = 1.0f / sqrtf((float)dim);
-    // Two heads at a time: their sums over lanes go side by side.
+    const float scale = inverse_root((float)dim);
 #pragma unroll 1
-    for (int h = 0; h < group; h += 2) {
-        const int other = min(h + 1, group - 1);
-        const float4 q0 = d < dim ? *(const float4 *)(queries + h * dim + d) : zero;
-        const float4 q1 = d < dim ? *(const float4 *)(queries + other * dim + d) : zero;
-        float dots[2][4];
+    for (int h = 0; h < group; h++) {
+        const float4 q = d < dim ? *(const float4 *)(queries + h * dim + d) : zero;
+        float dots[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const float4 k = part.k[i];
-            dots[0][i] = fmaf(k.w, q0.w, fmaf(k.z, q0.z, fmaf(k.y, q0.y, k.x * q0.x)));
-            dots[1][i] = fmaf(k.w, q1.w, fmaf(k.z, q1.z, fmaf(k.y, q1.y, k.x * q1.x)));
+            dots[i] = fmaf(k.w, q.w, fmaf(k.z, q.z, fmaf(k.y, q.y, k.x * q.x)));
         }
-        const float own0 = sum_four_of_lanes(dots[0]), own1 = sum_four_of_lanes(dots[1]);
+        const float own = sum_four_of_lanes(dots);
         if ((lane & 7) == 0) {
             const int j = warp * 4 + lane / 8;
-            const bool seen = j >= first && j <= last;
-            scores[h * MK_PAGE + j] = seen ? own0 * scale : -INFINITY;
-            scores[other * MK_PAGE + j] = seen ? own1 * scale : -INFINITY;
+            scores[h * MK_PAGE + j] = j >= first && j <= last ? own * scale : -INFINITY;
         }
     }
     __syncthreads();
@@ -148,16 +142,22 @@ DEVICE void attend_page(
     __syncthreads();
 }
 
-// Of attend_page's results: two neighbouring values of a head, Σ exp · value.
-DEVICE float2 page_sums(const float *work, int group, int dim, int head, int d) {
+// Of attend_page's results: two neighbouring values of a head, Σ exp · value. Behind `warps` of them are zeros only.
+DEVICE float2 page_sums(const float *work, int group, int dim, int head, int d, int warps) {
     const float *at = work + group * MK_PAGE + head * dim + d;
     const int stride = opaque(group * dim);
     float2 sum = make_float2(0, 0);
+    // Four loads at a time; of zeros at most three, which change no sum.
+#pragma unroll 1
+    for (int w = 0; w < warps; w += 4) {
+        float2 v[4];
 #pragma unroll
-    for (int w = 0; w < MK_WARPS; w++) {
-        const float2 v = *(const float2 *)(at + w * stride);
-        sum.x += v.x;
-        sum.y += v.y;
+        for (int i = 0; i < 4; i++) v[i] = *(const float2 *)(at + (w + i) * stride);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            sum.x += v[i].x;
+            sum.y += v[i].y;
+        }
     }
     return sum;
 }
@@ -182,7 +182,7 @@ DEVICE void combine_pages(const float *partials, int pages, int dim, int d, floa
         for (int i = 0; i < 8; i++) v[i] = fmaf(load_shared_data(at + 2 + d + i), factor, v[i]);
     }
 #pragma unroll
-    for (int i = 0; i < 8; i++) v[i] = v[i] / total;
+    for (int i = 0; i < 8; i++) v[i] = quotient(v[i], total);
 }
 
 // Grid: rows. Warps take the row's heads. Shared memory: dim / 2 pairs of floats.
@@ -249,7 +249,7 @@ KERNEL attend_rows(const mk_attention_arguments p) {
     const int stride = p.pages * (dim + 2);
     for (int item = threadIdx.x; item < group * dim / 2; item += MK_THREADS) {
         const int h = item / (dim / 2), d = item % (dim / 2) * 2;
-        *(float2 *)(out + (long long)h * stride + 2 + d) = page_sums(work, group, dim, h, d);
+        *(float2 *)(out + (long long)h * stride + 2 + d) = page_sums(work, group, dim, h, d, MK_WARPS);
     }
     if (threadIdx.x < group)
         *(float2 *)(out + (long long)threadIdx.x * stride) = page_totals(work, group, dim, threadIdx.x);

@@ -260,8 +260,11 @@ DEVICE float sum_of_squares(const float (&v)[8]) {
 DEVICE float inverse_rms(const float *run_sums, int width, float epsilon) {
     float s = 0;
 #pragma unroll
-    for (int w = 0; w < MK_WARPS; w++) s += run_sums[w];
-    return 1.0f / sqrtf(s / (float)width + epsilon);
+    for (int w = 0; w < MK_WARPS; w += 4) {
+        const float4 sums = *(const float4 *)(run_sums + w);
+        s = (((s + sums.x) + sums.y) + sums.z) + sums.w;
+    }
+    return inverse_root(quotient(s, (float)width) + epsilon);
 }
 
 // Grid: rows. Shared memory: chunks + MK_WARPS floats.

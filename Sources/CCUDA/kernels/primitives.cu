@@ -86,6 +86,30 @@ DEVICE float maximum_of_lanes(float v) {
     return __uint_as_float(most & 0x80000000u ? most & 0x7fffffffu : ~most);
 }
 
+// Whether all 32 lanes say so.
+DEVICE bool all_lanes(bool v) { return __all_sync(0xffffffffu, v) != 0; }
+
+// 1 / √x and a / b by the instructions that approximate them, to about one unit in the last place. An exact quotient takes
+// ten times as long, and its rare cases a branch.
+DEVICE float inverse_root(float x) {
+    float y;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+DEVICE float quotient(float a, float b) {
+    float y;
+    asm("div.approx.ftz.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+}
+
+// Two bfloat16, to nearest, ties to even.
+DEVICE unsigned bf16_pair(float low, float high) {
+    unsigned both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
+
 DEVICE half_bits f16_from_float(float x) {
     half_bits h;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
@@ -151,8 +175,12 @@ DEVICE int opaque(int v) {
     return v;
 }
 
-// Ends the launch with an error.
-DEVICE void give_up() { asm volatile("trap;"); }
+// Ends the launch with an error: writes to no address, as a trap would make a branch of this.
+DEVICE void give_up_if(bool lost) {
+    asm volatile("{\n.reg .pred lost;\nsetp.ne.u32 lost, %0, 0;\n@lost st.global.u32 [%1], %0;\n}" ::"r"((unsigned)lost),
+                 "l"(0ull)
+                 : "memory");
+}
 
 // Data that other blocks of the same launch wrote: past L1, which keeps no coherence.
 DEVICE uint4 load_shared_data(const uint4 *p) {

@@ -13,7 +13,11 @@
 //
 // Sums are cut and added as in linear.cu: warp w takes run w of the chunks of every tile. A record of three units holds
 // eight neighbouring values, split into halves once by the one who made them, and their Σ x²; the 1 / rms of an RMSNorm
-// is applied to the finished sum. Records lie [chunk][row][4], so that what a warp needs is one span of memory.
+// is applied to the finished sum. Units of records lie [chunk][row][3][4], so that what a warp needs is one span of memory
+// and what its lanes take together is 64 bytes of it.
+//
+// An operation is a chain of small latencies, so nothing is done in it that can be done beside it: who has added its
+// products fills the ring again behind the block's barrier, while others finish the sums and hand them over.
 //
 // Registers are short: 128 a thread. What is the same for a whole block lies in shared memory or among the arguments.
 
@@ -35,17 +39,23 @@
 // Some seconds of reading in vain: a block is missing.
 #define MK_MOST_TRIES (1u << 24)
 
-// Times of an operation, by the block's first thread, straight to memory: measuring keeps no register.
+// Times of an operation, by the block's first thread, straight to memory: measuring keeps no register. Who does not
+// measure passes a loop of no turns: of a branch the compiler would make twelve predicated instructions.
 DEVICE void stop_watch(const mk_step_arguments &p, unsigned tag, int part) {
-    if (!p.trace || threadIdx.x != 0) return;
-    ((mk_trace *)p.trace)[(tag - p.tag - 1) * gridDim.x + blockIdx.x].clocks[part] = cycles();
+#pragma unroll 1
+    for (int i = 0; i < p.traced; i++)
+        if (threadIdx.x == 0)
+            ((mk_trace *)p.trace)[(tag - p.tag - 1) * gridDim.x + blockIdx.x].clocks[part] = cycles();
 }
 
 DEVICE void end_watch(const mk_step_arguments &p, unsigned tag, int kind) {
-    if (!p.trace || threadIdx.x != 0) return;
-    mk_trace &entry = ((mk_trace *)p.trace)[(tag - p.tag - 1) * gridDim.x + blockIdx.x];
-    entry.kind = kind + 1;
-    entry.clocks[3] = cycles();
+#pragma unroll 1
+    for (int i = 0; i < p.traced; i++) {
+        if (threadIdx.x != 0) continue;
+        mk_trace &entry = ((mk_trace *)p.trace)[(tag - p.tag - 1) * gridDim.x + blockIdx.x];
+        entry.kind = kind + 1;
+        entry.clocks[3] = cycles();
+    }
 }
 
 // The k-th tile of a block; `unit` neighbouring tiles belong to one block.
@@ -67,14 +77,16 @@ DEVICE void run_of(int chunks, int warp, int &begin, int &end) {
 
 // The producer's place in the schedule. Tiles are taken MK_GROUP at a time; all tiles of a group for two chunks, then
 // for the next two. A row of the ring holds two tiles by two chunks, or four chunks of a block's only tile.
-struct weight_stream {
+//
+// It is the same for a warp, lies in shared memory, and is in registers only while rows are filled.
+struct alignas(16) weight_stream {
     int next, slot;
     // Left of the open entry: tiles from this group's first on, tiles of this sweep, chunks from this sweep's on.
     int own, tiles, chunks;
     // Of the entry: bytes to a pair's second tile, 0 if there is but one tile, to the next pair, and chunks of a run.
     unsigned second, advance;
     int run;
-    // The first byte for this lane of this sweep and of the next row.
+    // The first byte of this sweep and of the next row; a lane's bytes are 16 · lane behind.
     const char *sweep, *at;
 
     DEVICE_MEMBER void open_entry(const mk_step_arguments &p, int place) {
@@ -93,7 +105,7 @@ struct weight_stream {
             second = own > 1 ? (unit == 1 ? p.blocks : 1) * all * 512 : 0;
             advance = 2 * p.blocks * all * 512;
             sweep = at = (const char *)((unsigned long long)entry.x | (unsigned long long)entry.y << 32)
-                + ((long long)place * unit * all + begin) * 512 + (threadIdx.x & 31) * 16;
+                + ((long long)place * unit * all + begin) * 512;
             return;
         }
     }
@@ -102,15 +114,16 @@ struct weight_stream {
     DEVICE_MEMBER void issue(const mk_step_arguments &p, int place, char *ring) {
         if (own > 0) {
             char *to = ring + slot * MK_RING_ROW;
-            copy_async(to, at);
+            const char *from = at + (threadIdx.x & 31) * 16;
+            copy_async(to, from);
             if (second) {
-                if (tiles > 1) copy_async(to + 512, at + second);
-                if (chunks > 1) copy_async(to + 1024, at + 512);
-                if (tiles > 1 && chunks > 1) copy_async(to + 1536, at + 512 + second);
+                if (tiles > 1) copy_async(to + 512, from + second);
+                if (chunks > 1) copy_async(to + 1024, from + 512);
+                if (tiles > 1 && chunks > 1) copy_async(to + 1536, from + 512 + second);
             } else {
-                if (chunks > 1) copy_async(to + 512, at + 512);
-                if (chunks > 2) copy_async(to + 1024, at + 1024);
-                if (chunks > 3) copy_async(to + 1536, at + 1536);
+                if (chunks > 1) copy_async(to + 512, from + 512);
+                if (chunks > 2) copy_async(to + 1024, from + 1024);
+                if (chunks > 3) copy_async(to + 1536, from + 1536);
             }
             tiles -= 2;
             at += advance;
@@ -154,7 +167,7 @@ DEVICE void await_units(const uint4 *at, int stride, int live, unsigned tag, uin
         ready = true;
 #pragma unroll
         for (int i = 0; i < COUNT; i++) ready = ready && (i >= live || units[i].w == tag);
-        if (++tries == MK_MOST_TRIES) give_up();
+        give_up_if(++tries == MK_MOST_TRIES);
     } while (!ready);
 }
 
@@ -164,23 +177,22 @@ DEVICE uint4 pair_unit(float2 v, unsigned tag) {
 
 DEVICE float2 pair_of(uint4 unit) { return make_float2(__uint_as_float(unit.x), __uint_as_float(unit.y)); }
 
-// Writes a record. Lanes that are multiples of `step` (1 or 2) hold its words j = lane / step % 4: high and low halves
+// Writes a record: units 0, 4 and 8 from there. Lanes that are multiples of `step` (1 or 2) hold its words j = lane / step % 4: high and low halves
 // of two values. All lanes call.
 DEVICE void publish(uint4 *record, bool live, int step, unsigned high, unsigned low, float squares, unsigned tag) {
     const int lane = threadIdx.x & 31, j = (lane / step) & 3;
     const unsigned next_high = __shfl_xor_sync(0xffffffffu, high, step);
     const unsigned other_low = __shfl_xor_sync(0xffffffffu, low, 2 * step);
     if (!live || (lane & (step - 1)) != 0) return;
-    if ((j & 1) == 0) store_tagged(record + j / 2, make_uint4(high, low, next_high, tag));
-    if (j == 1) store_tagged(record + 2, make_uint4(low, other_low, __float_as_uint(squares), tag));
+    if ((j & 1) == 0) store_tagged(record + j * 2, make_uint4(high, low, next_high, tag));
+    if (j == 1) store_tagged(record + 8, make_uint4(low, other_low, __float_as_uint(squares), tag));
 }
 
 // The same of two floats, for a layer behind an RMSNorm: Σ x² is of the values before the gain.
 DEVICE void publish_pair(uint4 *record, bool live, float2 v, float2 gain, unsigned tag) {
-    half_bits h0, l0, h1, l1;
-    split_half<MK_BF16>(v.x * gain.x, h0, l0);
-    split_half<MK_BF16>(v.y * gain.y, h1, l1);
-    publish(record, live, 1, pair(h0, h1), pair(l0, l1), sum_of_four(fmaf(v.y, v.y, v.x * v.x)), tag);
+    unsigned high, low;
+    split_pair(make_float2(v.x * gain.x, v.y * gain.y), high, low);
+    publish(record, live, 1, high, low, sum_of_four(fmaf(v.y, v.y, v.x * v.x)), tag);
 }
 
 // A session's place in the caches.
@@ -208,7 +220,8 @@ struct team_rows {
         rows = opaque(rows);
     }
 
-    // Shared memory, behind `places`: the team, its first session of the batch, and how many it has.
+    // Shared memory, behind `places`: the team, its first session of the batch, how many it has, and from the fourth on
+    // its work memory's address and the block's tiles by kind of operation.
     DEVICE_MEMBER int *team_words(const mk_step_arguments &p) {
         return (int *)(dynamic_shared() + p.places_at) + 2 * p.rows;
     }
@@ -220,23 +233,21 @@ struct team_rows {
     DEVICE_MEMBER session_place *places(const mk_step_arguments &p) {
         return (session_place *)(dynamic_shared() + p.places_at);
     }
-    // Activations of each warp and sums of a round [2][MK_WARPS][gather][rows][4] float2, or attention, or logits.
+    // Activations of each warp and sums of a round [2][MK_WARPS][finishers] float2, or attention, or logits.
     DEVICE_MEMBER char *area(const mk_step_arguments &p) { return dynamic_shared() + p.area_at; }
     // Work memory of the team.
-    DEVICE_MEMBER uint4 *units(const mk_step_arguments &p, int offset) {
-        return (uint4 *)((char *)p.work + team(p) * p.work_stride + offset);
-    }
+    DEVICE_MEMBER char *&work(const mk_step_arguments &p) { return *(char **)(team_words(p) + 4); }
+    DEVICE_MEMBER uint4 *units(const mk_step_arguments &p, int offset) { return (uint4 *)(work(p) + offset); }
+    DEVICE_MEMBER int &own(const mk_step_arguments &p, int kind) { return team_words(p)[6 + kind]; }
     // A tile's place among the records of a layer's input.
-    DEVICE_MEMBER int record_unit(int row, int tile) { return (((tile >> 2) * rows + row) * 4 + (tile & 3)) * 3; }
+    DEVICE_MEMBER int record_unit(int row, int tile) { return ((tile >> 2) * rows + row) * 12 + (tile & 3); }
 };
 
 DEVICE void publish_attended(
     const mk_step_arguments &p, team_rows t, bool live, int row, int n, float2 sum, float total) {
-    half_bits h0, l0, h1, l1;
-    split_half<MK_BF16>(sum.x / total, h0, l0);
-    split_half<MK_BF16>(sum.y / total, h1, l1);
-    publish(
-        t.units(p, p.attended_at) + t.record_unit(row, n / MK_TILE), live, 1, pair(h0, h1), pair(l0, l1), 0, t.tag);
+    unsigned high, low;
+    split_pair(make_float2(quotient(sum.x, total), quotient(sum.y, total)), high, low);
+    publish(t.units(p, p.attended_at) + t.record_unit(row, n / MK_TILE), live, 1, high, low, 0, t.tag);
 }
 
 // Sums over pages. Blocks take (session, key head), after all that they owe others.
@@ -286,12 +297,15 @@ DEVICE void add_pages(
     }
 }
 
-// Attention of the team's rows → records. Blocks take (session, key head, page); positions before `position` (of
-// the code predictor) or the session's are in the cache.
+// Attention of the team's rows → records. Blocks take (session, page, key head, part of its queries), the last ones first:
+// they have fewer tiles of other operations. Positions before `position` (of the code predictor) or the session's are in
+// the cache.
 DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predictor_position) {
     mk_cache cache = p.stack.cache;
     cache.layer = layer;
-    const int dim = cache.dim, kv = cache.kv_heads, heads = p.stack.heads, group = heads / kv, half = dim / 2;
+    const int dim = cache.dim, kv = cache.kv_heads, heads = p.stack.heads, half = dim / 2;
+    // Queries of an item.
+    const int parts = p.head_parts, group = heads / (kv * parts);
     const float *gains = (const float *)p.stack.head_gains + cache.layer * 2 * dim;
     const uint4 *qkv = t.units(p, p.qkv_at);
     const int blocks = p.blocks;
@@ -305,18 +319,20 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
         const int position = p.is_predictor ? predictor_position : t.places(p)[s].position;
         const int pages = (position + t.each - 1) / MK_PAGE + 1;
         has_pages = has_pages || pages > 1;
-        int item = t.place - base % blocks;
+        int item = blocks - 1 - t.place - base % blocks;
         if (item < 0) item += blocks;
-        base += kv * pages;
+        base += kv * parts * pages;
 #pragma unroll 1
-        for (; item < kv * pages; item += blocks) {
+        for (; item < kv * parts * pages; item += blocks) {
             // As in begin_operation.
             t.thread = opaque((int)threadIdx.x);
             const int lane = t.thread & 31, warp = t.thread >> 5;
             // A pair of this thread.
             const int h = t.thread / half, d = (t.thread - h * half) * 2;
             const bool live = t.thread < group * half;
-            const int head = item % kv, page = item / kv;
+            const int first_head = item % (kv * parts) * group, page = item / (kv * parts), head = first_head / (group * parts);
+            // One of the blocks that share a key head keeps it.
+            const bool keeps = first_head == head * group * parts;
             float *keys = page_keys(cache, cache_page(cache, t.places(p)[s].slot, page), head);
             float *values = keys + value_offset(cache);
             const int fresh_from = max(0, position - page * MK_PAGE);
@@ -330,7 +346,7 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
                 const bool is_query = which < group;
                 if (!is_query && at / MK_PAGE != page) continue;
                 const int column =
-                    is_query ? head * group + which : heads + head + (which == group ? 0 : kv);
+                    is_query ? first_head + which : heads + head + (which == group ? 0 : kv);
                 const int m = 2 * lane;
                 const bool has_values = m < half;
                 const float2 zero = make_float2(0, 0);
@@ -347,12 +363,16 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
                 if (which <= group) {
                     norm_rope(
                         x, is_query ? queries + (turn * group + which) * dim : fresh_keys + turn * dim,
-                        is_query ? 0 : keys + (at % MK_PAGE) * dim, dim, true, low_gain, high_gain, p.stack.epsilon,
+                        is_query || !keeps ? 0 : keys + (at % MK_PAGE) * dim, dim, true, low_gain, high_gain, p.stack.epsilon,
                         t.turns(p) + (p.is_predictor ? at : s) * half);
                 } else if (has_values) {
                     float *fresh = fresh_values + turn * dim + m, *kept = values + (at % MK_PAGE) * dim + m;
-                    *(float2 *)kept = *(float2 *)fresh = x.low;
-                    *(float2 *)(kept + half) = *(float2 *)(fresh + half) = x.high;
+                    *(float2 *)fresh = x.low;
+                    *(float2 *)(fresh + half) = x.high;
+                    if (keeps) {
+                        *(float2 *)kept = x.low;
+                        *(float2 *)(kept + half) = x.high;
+                    }
                 }
             }
             __syncthreads();
@@ -363,27 +383,29 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
                 const int row = s * t.each + turn, last = min(MK_PAGE - 1, position + turn - page * MK_PAGE);
                 attend_page(part, queries + turn * group * dim, page_work, group, dim, 0, last);
                 stop_watch(p, t.tag, 2);
-                const float2 sum = live ? page_sums(page_work, group, dim, h, d) : make_float2(0, 0);
-                const int n = (head * group + h) * dim + d;
-                if (pages == 1) {
-                    const float total = live ? page_totals(page_work, group, dim, h).y : 1.0f;
-                    publish_attended(p, t, live, row, n, sum, total);
-                } else if (live) {
-                    uint4 *to =
-                        partials + ((long long)(row * heads + head * group + h) * p.pages + page) * (half + 1);
-                    store_tagged(to + 1 + d / 2, pair_unit(sum, t.tag));
-                    if (d == 0) store_tagged(to, pair_unit(page_totals(page_work, group, dim, h), t.tag));
+                // Whole warps, for the exchanges in `publish`.
+                if (warp * 32 < group * half) {
+                    const int own_head = min(h, group - 1);
+                    const float2 sum = page_sums(page_work, group, dim, own_head, d, last / 4 + 1);
+                    const float2 totals = page_totals(page_work, group, dim, own_head);
+                    if (pages == 1) {
+                        publish_attended(p, t, live, row, (first_head + h) * dim + d, sum, totals.y);
+                    } else if (live) {
+                        uint4 *to =
+                            partials + ((long long)(row * heads + first_head + h) * p.pages + page) * (half + 1);
+                        store_tagged(to + 1 + d / 2, pair_unit(sum, t.tag));
+                        if (d == 0) store_tagged(to, pair_unit(totals, t.tag));
+                    }
                 }
                 __syncthreads();
             }
             end_watch(p, t.tag, MK_ATTEND);
         }
     }
-    if (has_pages) add_pages(p, t, partials, kv, group, dim);
+    if (has_pages) add_pages(p, t, partials, kv, group * parts, dim);
 }
 
 struct step_block : team_rows {
-    weight_stream stream;
     // Rounds of finishing so far.
     int round;
 
@@ -391,6 +413,20 @@ struct step_block : team_rows {
     DEVICE_MEMBER char *ring() {
         return dynamic_shared() + (thread >> 5) * (MK_RING * MK_RING_ROW) + (thread & 31) * 16;
     }
+    DEVICE_MEMBER weight_stream &stream(const mk_step_arguments &p) {
+        return ((weight_stream *)(dynamic_shared() + p.streams_at))[thread >> 5];
+    }
+
+    // Fills the next rows of the ring.
+    DEVICE_MEMBER void fill_rows(const mk_step_arguments &p, int count) {
+        weight_stream rows_ahead = stream(p);
+        __syncwarp();
+#pragma unroll 1
+        for (int i = 0; i < count; i++) rows_ahead.issue(p, place, ring());
+        stream(p) = rows_ahead;
+        __syncwarp();
+    }
+
     // Σ x² [rows][MK_WARPS] of each run. Who has the input of another layer knows that all sums of the layer before are
     // published, so nobody reads these any more.
     DEVICE_MEMBER float *run_sums(const mk_step_arguments &p) { return (float *)(dynamic_shared() + p.run_sums_at); }
@@ -407,15 +443,21 @@ struct step_block : team_rows {
             team_words(p)[0] = team;
             team_words(p)[1] = first;
             team_words(p)[2] = sessions;
+            work(p) = (char *)p.work + team * p.work_stride;
+            for (int kind = MK_QKV; kind <= MK_PROJECT; kind++)
+                own(p, kind) = own_tiles(
+                    p.layers[kind].units, kind == MK_GATE_UP ? 2 : 1, place, p.blocks, p.blocks_inverse);
         }
         for (int i = threadIdx.x; i < p.schedule_count - p.schedule_first; i += MK_THREADS)
             ((uint4 *)(dynamic_shared() + p.schedule_at))[i] = ((const uint4 *)p.schedule)[p.schedule_first + i];
         __syncthreads();
-        stream.next = p.schedule_first;
-        stream.slot = 0;
-        stream.open_entry(p, place);
-#pragma unroll 1
-        for (int i = 0; i < MK_RING; i++) stream.issue(p, place, ring());
+        weight_stream first_rows;
+        first_rows.next = p.schedule_first;
+        first_rows.slot = 0;
+        first_rows.open_entry(p, place);
+        stream(p) = first_rows;
+        __syncwarp();
+        fill_rows(p, MK_RING);
         round = 0;
         rows = sessions;
         each = 1;
@@ -435,65 +477,72 @@ struct step_block : team_rows {
         __syncthreads();
     }
 
-    // Words of this warp's activations: nine of each record.
-    DEVICE_MEMBER unsigned *stage(const mk_step_arguments &p) {
-        return (unsigned *)area(p) + (thread >> 5) * p.stage_words;
+    // This warp's activations: units as they are in memory.
+    DEVICE_MEMBER uint4 *stage(const mk_step_arguments &p) {
+        return (uint4 *)area(p) + (thread >> 5) * p.stage_units;
+    }
+
+    // `count` units of the operation before, at most 32 · N, → to. Lanes without a unit take the last.
+    template <int N>
+    DEVICE_MEMBER void fetch(const uint4 *from, uint4 *to, int count) {
+        const int lane = thread & 31;
+        uint4 unit[N];
+        unsigned tries = 0;
+        bool ready;
+        do {
+#pragma unroll
+            for (int i = 0; i < N; i++) unit[i] = load_tagged(from + min(lane + 32 * i, count - 1));
+            ready = true;
+#pragma unroll
+            for (int i = 0; i < N; i++) ready = ready && unit[i].w == tag - 1;
+            give_up_if(++tries == MK_MOST_TRIES);
+        } while (!all_lanes(ready));
+#pragma unroll
+        for (int i = 0; i < N; i++) to[min(lane + 32 * i, count - 1)] = unit[i];
     }
 
     // Brings `count` units of the operation before, one after the other in memory, to the stage.
     DEVICE_MEMBER void fill_stage(const mk_step_arguments &p, const uint4 *from, int count) {
-        __syncwarp();
+        uint4 *to = stage(p);
+        if (count <= 32) {
+            fetch<1>(from, to, count);
+        } else if (count <= 64) {
+            fetch<2>(from, to, count);
+        } else if (count <= 96) {
+            fetch<3>(from, to, count);
+        } else {
 #pragma unroll 1
-        for (int at = thread & 31; at < count; at += 32 * MK_BATCH) {
-            const int live = min((int)MK_BATCH, (count - at + 31) >> 5);
-            uint4 unit[MK_BATCH];
-#pragma unroll
-            for (int i = 0; i < MK_BATCH; i++) unit[i] = make_uint4(0, 0, 0, 0);
-            unsigned tries = 0;
-            bool ready;
-            // Who waits long looks at one, so that the L2 cache is not kept busy in vain.
-            if (at < 32) {
-                do {
-                    unit[0] = load_tagged(from + at);
-                    if (++tries == MK_MOST_TRIES) give_up();
-                } while (unit[0].w != tag - 1);
-            }
-            do {
-                ready = true;
-#pragma unroll
-                for (int i = 0; i < MK_BATCH; i++)
-                    if (i < live && unit[i].w != tag - 1) unit[i] = load_tagged(from + at + 32 * i);
-#pragma unroll
-                for (int i = 0; i < MK_BATCH; i++) ready = ready && (i >= live || unit[i].w == tag - 1);
-                if (++tries == MK_MOST_TRIES) give_up();
-            } while (!ready);
-            unsigned *to = stage(p) + 3 * at;
-#pragma unroll
-            for (int i = 0; i < MK_BATCH; i++) {
-                if (i >= live) continue;
-                to[96 * i] = unit[i].x;
-                to[96 * i + 1] = unit[i].y;
-                to[96 * i + 2] = unit[i].z;
-            }
+            for (int at = 0; at < count; at += 32 * MK_BATCH)
+                fetch<MK_BATCH>(from + at, to + at, min(32 * (int)MK_BATCH, count - at));
         }
         __syncwarp();
     }
 
     // A record of the stage as the products take it; its Σ x².
-    DEVICE_MEMBER float take_record(const unsigned *at, uint4 &high, uint4 &low) {
-        high = make_uint4(at[0], at[2], at[3], at[5]);
-        low = make_uint4(at[1], at[6], at[4], at[7]);
-        return __uint_as_float(at[8]);
+    DEVICE_MEMBER float take_record(const uint4 *at, uint4 &high, uint4 &low) {
+        const uint4 a = at[0], b = at[4], c = at[8];
+        high = make_uint4(a.x, a.z, b.x, b.z);
+        low = make_uint4(a.y, c.x, b.y, c.y);
+        return __uint_as_float(c.z);
     }
 
-    // The next row of the ring, as this lane copied it.
-    DEVICE_MEMBER const uint4 *take_row() {
-        copy_async_wait<MK_RING - 1>();
-        return (const uint4 *)(ring() + stream.slot * MK_RING_ROW);
+    // Waits for the next `count` rows of the ring.
+    DEVICE_MEMBER void await_rows(int count) {
+        if (count <= 1) {
+            copy_async_wait<MK_RING - 1>();
+        } else if (count == 2) {
+            copy_async_wait<MK_RING - 2>();
+        } else {
+            copy_async_wait<0>();
+        }
     }
 
-    // Fills the row that was taken.
-    DEVICE_MEMBER void give_row(const mk_step_arguments &p) { stream.issue(p, place, ring()); }
+    // A row of the ring, as this lane copied it; then the slot of the row behind it.
+    DEVICE_MEMBER const uint4 *take_row(int &slot) {
+        const uint4 *row = (const uint4 *)(ring() + slot * MK_RING_ROW);
+        slot = slot + 1 == MK_RING ? 0 : slot + 1;
+        return row;
+    }
 
     // A thread's sum of a round: tile i, row r, outputs 2j and 2j + 1.
     struct finished_sum {
@@ -512,11 +561,27 @@ struct step_block : team_rows {
         sum.i = item >> p.row_places_log;
         if (unit == 2) sum.i = 2 * sum.i + ((place >> 2) & 1);
         sum.live = sum.i < gathered && sum.r < row_count;
+        sum.i = min(sum.i, gathered - 1);
+        sum.r = min(sum.r, row_count - 1);
         return sum;
     }
 
+    // A round's sums, as the threads that finish them lie.
     DEVICE_MEMBER float2 *partials(const mk_step_arguments &p, int turn) {
-        return (float2 *)(area(p) + p.partials_in_area) + (turn & 1) * (MK_WARPS * 4) * p.gather * p.rows;
+        return (float2 *)(area(p) + p.partials_in_area) + ((turn & 1) * MK_WARPS << p.finishers_log);
+    }
+
+    // All warps' parts of one sum, in order.
+    template <int FINISHERS>
+    DEVICE_MEMBER float2 add_parts(const float2 *parts) {
+        float2 sum = make_float2(0, 0);
+#pragma unroll
+        for (int w = 0; w < MK_WARPS; w++) {
+            const float2 part = parts[w * FINISHERS];
+            sum.x += part.x;
+            sum.y += part.y;
+        }
+        return sum;
     }
 
     // The gain of the norm behind a layer with a residual, and what its sum is added to if that is not kept here.
@@ -541,15 +606,24 @@ struct step_block : team_rows {
     DEVICE_MEMBER void product(const mk_step_arguments &p, int kind, int layer, bool keeps_hidden) {
         const mk_step_layer &shape = p.layers[kind];
         const int unit = kind == MK_GATE_UP ? 2 : 1, blocks = p.blocks;
-        const int own = own_tiles(shape.units, unit, place, blocks, p.blocks_inverse);
+        const int own = team_rows::own(p, kind);
         if (own == 0) return;
         stop_watch(p, tag, 0);
-        const int lane = thread & 31, g = lane >> 2;
         const bool is_head = kind == MK_HEAD, is_residual = kind == MK_OUTPUT || kind == MK_DOWN || kind == MK_PROJECT;
+        operation o;
+        o.is_head = is_head;
+        o.is_only = own == 1;
+        o.adds_squares = !is_residual;
         // A head takes the last row of each session.
-        const int row_count = is_head ? sessions(p) : rows;
-        int begin, end;
-        run_of(shape.chunks, thread >> 5, begin, end);
+        o.row_count = is_head ? sessions(p) : rows;
+        o.begin = min(shape.chunks, (thread >> 5) * shape.run);
+        o.end = min(shape.chunks, o.begin + shape.run);
+        o.from = units(p, shape.input_at) + o.begin * rows * 12;
+        o.slot = stream(p).slot;
+        const int chunks = o.end - o.begin;
+        const int taken = own == 1 ? (chunks + 3) >> 2 : ((chunks + 1) >> 1) * ((own + 1) >> 1);
+        o.refills = taken > MK_RING;
+        if (!o.refills) await_rows(taken);
         float squares = 0;
 
 #pragma unroll 1
@@ -557,60 +631,54 @@ struct step_block : team_rows {
             const int gathered = min(p.gather, own - gather);
             // Rounds are finished by other warps in turn.
             const int turn = round++;
+            // Whole warps finish, for the exchanges in `publish`; threads without a sum do as others.
+            const bool finishes = (finisher(turn) & ~31) < gathered * p.row_places * 4;
+            finished_sum own_sum = {};
             // Gain of the norm that follows, and what the sum is added to.
             float2 gain = make_float2(0, 0), old = gain;
-            if (is_residual) {
-                const finished_sum own_sum = sum_of_thread(p, unit, turn, gathered, row_count);
-                if (own_sum.live) load_residual(p, kind, layer, own_sum, gather, gain, old);
+            if (finishes) {
+                own_sum = sum_of_thread(p, unit, turn, gathered, o.row_count);
+                if (is_residual) load_residual(p, kind, layer, own_sum, gather, gain, old);
             }
 #pragma unroll 1
-            for (int group = 0; group < gathered; group += MK_GROUP)
+            for (int group = 0; group < gathered; group += MK_GROUP) {
+                o.is_first = gather + group == 0;
                 add_products(
-                    p, shape, is_head, own == 1, gather + group == 0, min((int)MK_GROUP, gathered - group), row_count,
-                    begin, end, partials(p, turn) + ((thread >> 5) * p.gather + group) * row_count * 4, squares);
-            if (gather == 0 && !is_residual && (lane & 3) == 0 && g < row_count)
-                run_sums(p)[g * MK_WARPS + (thread >> 5)] = squares;
+                    p, o, min((int)MK_GROUP, gathered - group), unit,
+                    partials(p, turn) + ((thread >> 5) << p.finishers_log) + (group << p.row_places_log) * 4, squares);
+            }
+            if (gather == 0 && !is_residual && (thread & 3) == 0 && (thread & 31) >> 2 < o.row_count)
+                run_sums(p)[((thread & 31) >> 2) * MK_WARPS + (thread >> 5)] = squares;
             __syncthreads();
             stop_watch(p, tag, 2);
-            // Whole warps, for the exchanges in `publish`.
-            thread = opaque(thread);
-            if ((finisher(turn) & ~31) >= gathered * p.row_places * 4) continue;
-            const finished_sum own_sum = sum_of_thread(p, unit, turn, gathered, row_count);
+            if (!finishes) continue;
             const int i = own_sum.i, r = own_sum.r, j = own_sum.j;
             const bool live = own_sum.live;
             const int n = own_tile(gather + i, unit, place, blocks) * MK_TILE + 2 * j;
-            float2 v = make_float2(0, 0);
-            if (live) {
-                const float2 *parts = partials(p, turn) + (i * row_count + r) * 4 + j;
-                const int stride = opaque(p.gather * row_count * 4);
-#pragma unroll
-                for (int w = 0; w < MK_WARPS; w++) {
-                    const float2 part = parts[w * stride];
-                    v.x += part.x;
-                    v.y += part.y;
-                }
-            }
+            const float2 *parts = partials(p, turn) + finisher(turn);
+            float2 v = p.finishers_log == 5 ? add_parts<32>(parts)
+                : p.finishers_log == 6      ? add_parts<64>(parts)
+                                            : add_parts<128>(parts);
             if (is_residual) {
                 // Another thread may have left it there, before this operation's barrier.
-                float2 *kept = residual(p) + ((gather + i) * row_count + r) * 4 + j;
-                if (live && kind != MK_PROJECT && !(kind == MK_OUTPUT && layer == 0 && !p.has_projection)) old = *kept;
+                float2 *kept = residual(p) + ((gather + i) * o.row_count + r) * 4 + j;
+                if (kind != MK_PROJECT && !(kind == MK_OUTPUT && layer == 0 && !p.has_projection)) old = *kept;
                 v.x += old.x;
                 v.y += old.y;
                 if (live) *kept = v;
                 publish_pair(units(p, p.x_at) + record_unit(r, n / MK_TILE), live, v, gain, tag);
                 continue;
             }
-            const float scale =
-                live ? inverse_rms(run_sums(p) + r * MK_WARPS, p.stack.width, p.stack.epsilon) : 0.0f;
+            const float scale = inverse_rms(run_sums(p) + r * MK_WARPS, p.stack.width, p.stack.epsilon);
             v.x *= scale;
             v.y *= scale;
             if (kind == MK_GATE_UP) {
-                half_bits own_high, own_low;
-                split_half<MK_BF16>(silu(v.x) * v.y, own_high, own_low);
-                const unsigned both = pair(own_high, own_low), other = __shfl_xor_sync(0xffffffffu, both, 1);
+                // A lane's value and its neighbour's are the two of a word.
+                const float own_value = silu(v.x) * v.y, other = __shfl_xor_sync(0xffffffffu, own_value, 1);
+                unsigned high, low;
+                split_pair(make_float2(own_value, other), high, low);
                 publish(
-                    units(p, p.inner_at) + record_unit(r, n / (2 * MK_TILE)), live, 2, (both & 0xffff) | other << 16,
-                    both >> 16 | (other & 0xffff0000u), 0, tag);
+                    units(p, p.inner_at) + record_unit(r, n / (2 * MK_TILE)), live, 2, high, low, 0, tag);
             } else if (!live) {
                 continue;
             } else if (kind == MK_QKV) {
@@ -622,62 +690,89 @@ struct step_block : team_rows {
             }
         }
         end_watch(p, tag, kind);
+        if (!o.refills) fill_rows(p, taken);
         if (keeps_hidden) keep_hidden(p, layer);
     }
 
+    // What a warp's products of an operation have in common.
+    struct operation {
+        bool is_head, is_only, adds_squares, is_first;
+        // Whether each row of the ring is filled again at once: they are more than the ring has.
+        bool refills;
+        int row_count;
+        // The warp's run of chunks, and the input's units from there on.
+        int begin, end;
+        const uint4 *from;
+        // Of the next row of the ring.
+        int slot;
+    };
+
     // Sums of this warp's run over `tiles` tiles, at most MK_GROUP, → partial, and Σ x² of the run.
     DEVICE_MEMBER void add_products(
-        const mk_step_arguments &p, const mk_step_layer &shape, bool is_head, bool is_only, bool is_first, int tiles,
-        int row_count, int begin, int end, float2 *partial, float &squares) {
-        const int lane = thread & 31, g = lane >> 2;
+        const mk_step_arguments &p, operation &o, int tiles, int unit, float2 *partial, float &squares) {
+        const int lane = thread & 31, g = lane >> 2, chunks = o.end - o.begin;
         // Lanes of rows that are not there take the first: they reach no sum of others.
-        const int row = g < row_count ? (is_head ? g * each + each - 1 : g) : 0;
-        const unsigned *records = stage(p) + (row * 4 + (lane & 3)) * 9;
+        const int row = g < o.row_count ? (o.is_head ? g * each + each - 1 : g) : 0;
+        const uint4 *records = stage(p) + row * 12 + (lane & 3), *b = 0;
         float sums[MK_GROUP / 2][2][1][4] = {};
 #pragma unroll 1
-        for (int piece = begin; piece < end; piece += p.piece) {
-            const int count = min(p.piece, end - piece);
-            if (is_first || end - begin > p.piece)
-                fill_stage(p, units(p, shape.input_at) + piece * rows * 12, count * rows * 12);
-            if (is_first && piece == begin) stop_watch(p, tag, 1);
-            const uint4 *b = 0;
+        for (int piece = 0; piece < chunks; piece += p.piece) {
+            const int count = min(p.piece, chunks - piece);
+            if (o.is_first || chunks > p.piece) {
+                // The records before have been read.
+                __syncwarp();
+                fill_stage(p, o.from + piece * rows * 12, count * rows * 12);
+            }
+            if (o.is_first && piece == 0) stop_watch(p, tag, 1);
 #pragma unroll 1
             for (int c = 0; c < count; c += 2) {
                 uint4 high[2][1], low[2][1];
                 const bool more = c + 1 < count;
-                const unsigned *record = records + c * rows * 36;
-                const float first = take_record(record, high[0][0], low[0][0]);
-                const float second = take_record(record + (more ? rows * 36 : 0), high[1][0], low[1][0]);
-                if (is_first) {
-                    squares += sum_of_four(first);
-                    if (more) squares += sum_of_four(second);
-                }
-                if (!is_only) {
+                const uint4 *record = records + c * rows * 12;
+                float first = take_record(record, high[0][0], low[0][0]);
+                float second = take_record(record + (more ? rows * 12 : 0), high[1][0], low[1][0]);
+                if (!o.is_only) {
 #pragma unroll
                     for (int k = 0; k < MK_GROUP / 2; k++) {
                         if (2 * k >= tiles) break;
-                        b = take_row();
+                        if (o.refills) copy_async_wait<MK_RING - 1>();
+                        b = take_row(o.slot);
                         multiply_chunk(sums[k], high[0], low[0], b[0], b[32]);
                         if (more) multiply_chunk(sums[k], high[1], low[1], b[64], b[96]);
-                        give_row(p);
+                        if (o.refills) fill_rows(p, 1);
                     }
                 } else {
-                    if ((c & 2) == 0) b = take_row();
-                    const uint4 *at = b + (c & 2) * 32;
+                    const int quarter = (piece + c) & 2;
+                    if (quarter == 0) {
+                        if (o.refills) copy_async_wait<MK_RING - 1>();
+                        b = take_row(o.slot);
+                    }
+                    const uint4 *at = b + quarter * 32;
                     multiply_chunk(sums[0][0], high[0], low[0], at[0]);
                     if (more) multiply_chunk(sums[0][0], high[1], low[1], at[32]);
-                    if ((c & 2) != 0 || c + 2 >= count) give_row(p);
+                    if (o.refills && (quarter != 0 || piece + c + 2 >= chunks)) fill_rows(p, 1);
+                }
+                if (o.is_first && o.adds_squares) {
+                    // sum_of_four of both, side by side.
+                    first += __shfl_xor_sync(0xffffffffu, first, 1);
+                    second += __shfl_xor_sync(0xffffffffu, second, 1);
+                    first += __shfl_xor_sync(0xffffffffu, first, 2);
+                    second += __shfl_xor_sync(0xffffffffu, second, 2);
+                    squares += first;
+                    if (more) squares += second;
                 }
             }
         }
-        if (g >= row_count) return;
-        float2 *to = partial + lane;
-        const int stride = opaque(row_count * 4);
+        if (g >= o.row_count) return;
+        // As sum_of_thread finds them.
+        float2 *to = partial + g * unit * 4 + (lane & 3);
+        const int next_row = 4 << p.row_places_log;
 #pragma unroll
         for (int k = 0; k < MK_GROUP; k++) {
             if (k >= tiles) break;
             const float(&sum)[4] = sums[k / 2][k % 2][0];
-            to[k * stride] = make_float2(sum[0] + sum[2], sum[1] + sum[3]);
+            to[k / 2 * 2 * next_row + k % 2 * (unit == 2 ? 4 : next_row)] =
+                make_float2(sum[0] + sum[2], sum[1] + sum[3]);
         }
     }
 
@@ -866,7 +961,8 @@ KERNEL predictor_frame(KERNEL_ARGUMENT mk_step_arguments p) {
                 for (int at = threadIdx.x; at < tiles * 3; at += MK_THREADS) {
                     uint4 unit[1];
                     await_units<1, 1>(
-                        block.units(p, p.x_at) + block.record_unit(s, at / 3) + at % 3, 0, 1, block.tag - 1, unit);
+                        block.units(p, p.x_at) + block.record_unit(s, at / 3) + at % 3 * 4, 0, 1, block.tag - 1,
+                        unit);
                 }
                 __syncthreads();
             }
