@@ -272,7 +272,7 @@ template <int HALF>
 DEVICE void prepare(const mk_prepare_arguments &p) {
     const int row = blockIdx.x, source = p.row_index ? ((const int *)p.row_index)[row] : row;
     const float *x = (const float *)p.x + (long long)source * p.ld, *gain = (const float *)p.gain;
-    float *chunk_sums = (float *)dynamic_shared(), *run_sums = chunk_sums + p.chunks;
+    float *run_sums = (float *)dynamic_shared(), *chunk_sums = run_sums + MK_WARPS;
     const int pieces = p.chunks * (MK_CHUNK / 8);
     // Eight values a thread; lanes without any take part in the exchanges.
 #pragma unroll 1
