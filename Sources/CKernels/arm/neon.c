@@ -3,6 +3,7 @@
 
 #define BF16_PARTS 2
 #define BF16_OUTPUTS 2
+#define BF16_ROWS 4
 #define QUANTIZED_TILE 1, 4
 
 // Twenty-four registers of sums, four of weights.

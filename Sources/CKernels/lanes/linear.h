@@ -1,8 +1,9 @@
 // Linear layers of few rows. One row is bound by the memory that the weights come from, many rows by arithmetic.
 //
 // The including file defines the tiles for several rows: QUANTIZED_TILE, "outputs, rows" whose sums stay in registers;
-// BF16_OUTPUTS, those of a bf16 tile of BF16_ROWS rows, a divisor of BF16_GROUP; and BF16_PARTS, 1 if such a tile takes
-// all sixteen lanes at a time and 2 if the even ones and then the odd ones.
+// BF16_OUTPUTS and BF16_ROWS, those of a bf16 tile, the former a divisor of BF16_GROUP; BF16_PARTS, 1 if such a tile takes
+// all sixteen lanes at a time and 2 if the even ones and then the odd ones; and WIDEN_BF16, an expression for sixteen
+// weights at w, if there is a shorter one than that of AVX2.
 #include "vectors.h"
 
 // Sixteen activations from i on, zeros beyond k.
@@ -70,9 +71,13 @@ INLINE void store_sums(const f32x16 *sums, float *y, const size_t count) {
 }
 
 INLINE f32x16 bf16_weights(const uint8_t *w) {
+#if defined(WIDEN_BF16)
+    return WIDEN_BF16(w);
+#else
     u32x8 pairs = load_u32x8(w);
     u32x8 even = pairs << 16, odd = pairs & 0xffff0000u;
     return (f32x16)__builtin_shufflevector(even, odd, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#endif
 }
 
 // The terms begin..<end of k for one row and one output.
@@ -90,10 +95,11 @@ INLINE f32x16 dot_bf16(const uint8_t *w, size_t k, const float *x, f32x16 sum) {
     return sum;
 }
 
-// Several rows of bf16 in registers of half the lanes, where a register is no wider: twelve sums, the weights of three
-// outputs and one activation fill sixteen registers, and each weight that was widened is used for four rows.
+// Several rows of bf16: each weight that was widened is used for all rows of a tile. Where a register has half the lanes,
+// twelve sums, the weights of three outputs and one activation fill sixteen registers.
 #define BF16_GROUP 12
-#define BF16_ROWS 4
+// Up to so many rows wait for weights rather than for arithmetic.
+#define BF16_FEW 4
 #define PART_LANES (LANES / BF16_PARTS)
 
 #if BF16_PARTS == 2
@@ -126,10 +132,16 @@ INLINE void step_bf16(const uint8_t *w, size_t row_size, const float *x, size_t 
     }
 }
 
-// Pieces of two rows of weights to ask for while others are at work, a line with each step.
+// Pieces of rows of weights to ask for while others are at work, BF16_SOON lines with each step: those of the first half of
+// the steps, then those of the second.
+#define BF16_SOON (BF16_PARTS == 2 ? 1 : 2)
 typedef struct bf16_soon {
-    const uint8_t *first, *second;
+    const uint8_t *rows[2 * BF16_SOON];
 } bf16_soon;
+
+INLINE void ask_for(const uint8_t *const *rows, size_t line) {
+    UNROLL for (size_t i = 0; i < BF16_SOON; i++) __builtin_prefetch(rows[i] + line * 64);
+}
 
 // Adds the terms begin..<end of k, for one part of the lanes, to the sums that wait at sums[(r·BF16_GROUP + o)·LANES];
 // the first terms begin them.
@@ -144,14 +156,15 @@ INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, si
         UNROLL for (size_t i = 0; i < O * R; i++) sum[i] = load_part(sums + (i / O * BF16_GROUP + i % O) * LANES);
     }
     const float *activations = x + begin, *const half = activations + (end - begin) / 2, *const last = x + end;
-    const uint8_t *weights = w + begin * sizeof(uint16_t), *line = soon.first;
-    for (; activations + LANES <= half; activations += LANES, weights += LANES * sizeof(uint16_t), line += 64) {
-        __builtin_prefetch(line);
+    const uint8_t *weights = w + begin * sizeof(uint16_t);
+    size_t line = 0;
+    for (; activations + LANES <= half; activations += LANES, weights += LANES * sizeof(uint16_t), line++) {
+        ask_for(soon.rows, line);
         step_bf16(weights, row_size, activations, ldx, sum, part, O, R);
     }
-    line = soon.second;
-    for (; activations + LANES <= last; activations += LANES, weights += LANES * sizeof(uint16_t), line += 64) {
-        __builtin_prefetch(line);
+    line = 0;
+    for (; activations + LANES <= last; activations += LANES, weights += LANES * sizeof(uint16_t), line++) {
+        ask_for(soon.rows + BF16_SOON, line);
         step_bf16(weights, row_size, activations, ldx, sum, part, O, R);
     }
     if (activations < last) {
@@ -165,22 +178,28 @@ INLINE void tile_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, si
     UNROLL for (size_t i = 0; i < O * R; i++) store_part(sums + (i / O * BF16_GROUP + i % O) * LANES, sum[i]);
 }
 
-// One block of k of O outputs for `rows` rows, 2 to ROW_BLOCK. Meanwhile the block at `next` is asked for, one or two
-// of its rows in each tile: all at once they would hold up what comes from nearer.
+#define BF16_CASE(R) case R: tile_bf16(w, k, activations, ldx, begin, end, waiting, soon, part, O, R); break;
+
+// One block of k of O outputs for `rows` rows, 2 to ROW_BLOCK. Meanwhile the block at `next` is asked for, some of its rows
+// in each tile: all at once they would hold up what comes from nearer.
 INLINE void block_bf16(const uint8_t *w, size_t k, const float *x, size_t ldx, size_t rows, size_t begin, size_t end,
                        f32x16 *sums, const uint8_t *next, const size_t O) {
-    const size_t passes = (rows + BF16_ROWS - 1) / BF16_ROWS, tiles = passes * BF16_PARTS;
+    const size_t passes = (rows + BF16_ROWS - 1) / BF16_ROWS, pieces = passes * BF16_PARTS * 2 * BF16_SOON;
+    size_t piece = 0;
     for (size_t pass = 0; pass < passes; pass++) {
         const size_t first = rows * pass / passes, count = rows * (pass + 1) / passes - first;
         const float *activations = x + first * ldx;
         float *waiting = (float *)(sums + first * BF16_GROUP);
         UNROLL for (size_t part = 0; part < BF16_PARTS; part++) {
-            const size_t tile = pass * BF16_PARTS + part, row = O * tile / tiles, last = (O * (tile + 1) - 1) / tiles;
-            const bf16_soon soon = {next + row * k * sizeof(uint16_t), next + last * k * sizeof(uint16_t)};
+            bf16_soon soon;
+            UNROLL for (size_t i = 0; i < 2 * BF16_SOON; i++) {
+                soon.rows[i] = next + O * piece++ / pieces * k * sizeof(uint16_t);
+            }
             switch (count) {
-            case 4: tile_bf16(w, k, activations, ldx, begin, end, waiting, soon, part, O, 4); break;
-            case 3: tile_bf16(w, k, activations, ldx, begin, end, waiting, soon, part, O, 3); break;
-            default: tile_bf16(w, k, activations, ldx, begin, end, waiting, soon, part, O, 2); break;
+                BF16_CASE(2) BF16_CASE(3) BF16_CASE(4)
+#if BF16_ROWS == 8
+                BF16_CASE(5) BF16_CASE(6) BF16_CASE(7) BF16_CASE(8)
+#endif
             }
         }
     }
@@ -192,7 +211,7 @@ static void rows_bf16(const uint8_t *w, size_t k, size_t first, size_t last, con
     // Blocks of nearly equal size, so that none has a single row.
     const size_t blocks = (rows + ROW_BLOCK - 1) / ROW_BLOCK;
     // Few rows wait for weights: where a row of them is one block, they are read as one ascending stream.
-    const bool few = rows <= BF16_ROWS;
+    const bool few = rows <= BF16_FEW;
     const size_t group_size = few ? BF16_OUTPUTS : BF16_GROUP, block_size = few && k <= 2 * K_BLOCK ? k : K_BLOCK;
     for (size_t output = first; output < last; output += group_size) {
         const size_t count = last - output < group_size ? last - output : group_size;

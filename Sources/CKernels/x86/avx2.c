@@ -6,6 +6,7 @@
 
 #define BF16_PARTS 2
 #define BF16_OUTPUTS 3
+#define BF16_ROWS 4
 #define QUANTIZED_TILE 2, 2
 
 // Twelve registers of sums, two of weights, one of activations.
