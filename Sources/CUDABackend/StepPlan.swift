@@ -138,6 +138,7 @@ final class StepPlan {
             tag = 0
             return try launch(name, batch: batch, positions: longest, cache: cache, fill)
         }
+        func inverse(_ n: Int) -> UInt32 { n > 1 ? UInt32((1 << 32 + UInt64(n) - 1) / UInt64(n)) : 0 }
         var a = mk_step_arguments()
         a.stack = mk_stack(
             gains: gains.address, head_gains: headGains.address, frequencies: stack.frequencies.address,
@@ -150,7 +151,7 @@ final class StepPlan {
         a.batch = Int32(batch)
         a.teams = Int32(teams)
         a.blocks = Int32(teamBlocks)
-        a.blocks_inverse = teamBlocks > 1 ? UInt32((1 << 32 + UInt64(teamBlocks) - 1) / UInt64(teamBlocks)) : 0
+        a.blocks_inverse = inverse(teamBlocks)
         a.rows = Int32(rows)
         a.is_predictor = positions == nil ? 0 : 1
         a.together = together ? 1 : 0
@@ -184,7 +185,13 @@ final class StepPlan {
         a.stage_units = Int32(shared.stageBytes / 16)
         // As many blocks for attention as there are, where each then has one query head.
         let group = s.heads / s.keyValueHeads
-        a.head_parts = each * s.heads * pages <= teamBlocks ? Int32(group) : 1
+        let itemHeads = each * s.heads * pages <= teamBlocks ? 1 : group
+        a.item_heads = Int32(itemHeads)
+        a.key_queries = Int32(group)
+        a.head_items = Int32(s.heads / itemHeads)
+        a.key_queries_inverse = inverse(group)
+        a.head_items_inverse = inverse(s.heads / itemHeads)
+        a.half_inverse = inverse(s.headDimension / 2)
         a.streams_at = shared.streams
         a.partials_in_area = Int32(Int(MK_WARPS) * shared.stageBytes)
         a.talker_chunks = Int32(inputChunks)

@@ -368,7 +368,7 @@ typedef struct {
     mk_address sessions;
     /// Sessions are shared out evenly to teams of `blocks` blocks; a team has at most `rows` rows in a pass.
     int batch, teams, blocks, rows;
-    /// ⌈2³² / blocks⌉, of no use to teams of one.
+    /// ⌈2³² / blocks⌉.
     unsigned blocks_inverse;
     int is_predictor, unused;
     /// Tag of the launch before its first operation.
@@ -395,8 +395,9 @@ typedef struct {
     int run_sums_at, residual_at, turns_at, places_at, words_at, schedule_at, area_at;
     /// In the area: units of a warp's activations, and where sums are, in bytes.
     int stage_units, partials_in_area;
-    /// Blocks that share the queries of a key head.
-    int head_parts;
+    /// Attention: query heads of an item and of a key head, items of a page; ⌈2³² / n⌉ of these and of half a head.
+    int item_heads, key_queries, head_items;
+    unsigned key_queries_inverse, head_items_inverse, half_inverse;
     /// In shared memory: what each warp copies next.
     int streams_at;
     // Embeddings.

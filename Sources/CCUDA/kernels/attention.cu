@@ -4,7 +4,7 @@
 // order. So a result does not depend on how rows were cut into calls.
 
 DEVICE float *cache_page(const mk_cache &c, int slot, int page) {
-    int entry = c.ring ? page % c.ring : page;
+    const int entry = c.ring && page >= c.ring ? page % c.ring : page;
     return (float *)((const mk_address *)c.pages)[(long long)slot * c.stride + entry];
 }
 

@@ -58,15 +58,16 @@ DEVICE void end_watch(const mk_step_arguments &p, unsigned tag, int kind) {
     }
 }
 
+// n / by, given ⌈2³² / by⌉, for n and by below 65536.
+DEVICE int divided(int n, int by, unsigned inverse) { return by == 1 ? n : (int)__umulhi((unsigned)n, inverse); }
+
 // The k-th tile of a block; `unit` neighbouring tiles belong to one block.
 DEVICE int own_tile(int k, int unit, int place, int blocks) {
     return unit == 1 ? place + k * blocks : (place + (k >> 1) * blocks) * 2 + (k & 1);
 }
 
-// `inverse`: ⌈2³² / blocks⌉, for counts below 65536; a team of one block has none.
 DEVICE int own_tiles(int units, int unit, int place, int blocks, unsigned inverse) {
-    if (blocks == 1) return units * unit;
-    return place < units ? (int)__umulhi((unsigned)(units - place + blocks - 1), inverse) * unit : 0;
+    return place < units ? divided(units - place + blocks - 1, blocks, inverse) * unit : 0;
 }
 
 DEVICE void run_of(int chunks, int warp, int &begin, int &end) {
@@ -255,7 +256,7 @@ DEVICE void add_pages(
     const mk_step_arguments &p, team_rows t, const uint4 *partials, int kv, int group, int dim) {
     t.thread = opaque((int)threadIdx.x);
     // A pair of this thread.
-    const int h = t.thread / (dim / 2), d = (t.thread - h * (dim / 2)) * 2;
+    const int h = divided(t.thread, dim / 2, p.half_inverse), d = (t.thread - h * (dim / 2)) * 2;
     const bool live = t.thread < group * (dim / 2);
     float2 *totals = (float2 *)t.area(p);  // [group][pages]
     const int heads = p.stack.heads, stride = dim / 2 + 1;
@@ -304,8 +305,8 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
     mk_cache cache = p.stack.cache;
     cache.layer = layer;
     const int dim = cache.dim, kv = cache.kv_heads, heads = p.stack.heads, half = dim / 2;
-    // Queries of an item.
-    const int parts = p.head_parts, group = heads / (kv * parts);
+    // Queries of an item, and items of a page.
+    const int group = p.item_heads, head_items = p.head_items;
     const float *gains = (const float *)p.stack.head_gains + cache.layer * 2 * dim;
     const uint4 *qkv = t.units(p, p.qkv_at);
     const int blocks = p.blocks;
@@ -319,20 +320,23 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
         const int position = p.is_predictor ? predictor_position : t.places(p)[s].position;
         const int pages = (position + t.each - 1) / MK_PAGE + 1;
         has_pages = has_pages || pages > 1;
-        int item = blocks - 1 - t.place - base % blocks;
+        int item = blocks - 1 - t.place - base;
         if (item < 0) item += blocks;
-        base += kv * parts * pages;
+        base += head_items * pages;
+        while (base >= blocks) base -= blocks;
 #pragma unroll 1
-        for (; item < kv * parts * pages; item += blocks) {
+        for (; item < head_items * pages; item += blocks) {
             // As in begin_operation.
             t.thread = opaque((int)threadIdx.x);
             const int lane = t.thread & 31, warp = t.thread >> 5;
             // A pair of this thread.
-            const int h = t.thread / half, d = (t.thread - h * half) * 2;
+            const int h = divided(t.thread, half, p.half_inverse), d = (t.thread - h * half) * 2;
             const bool live = t.thread < group * half;
-            const int first_head = item % (kv * parts) * group, page = item / (kv * parts), head = first_head / (group * parts);
+            const int page = divided(item, head_items, p.head_items_inverse);
+            const int first_head = (item - page * head_items) * group;
+            const int head = divided(first_head, p.key_queries, p.key_queries_inverse);
             // One of the blocks that share a key head keeps it.
-            const bool keeps = first_head == head * group * parts;
+            const bool keeps = first_head == head * p.key_queries;
             float *keys = page_keys(cache, cache_page(cache, t.places(p)[s].slot, page), head);
             float *values = keys + value_offset(cache);
             const int fresh_from = max(0, position - page * MK_PAGE);
@@ -342,7 +346,8 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
             __syncthreads();
 #pragma unroll 1
             for (int job = warp; job < t.each * (group + 2); job += MK_WARPS) {
-                const int turn = job / (group + 2), which = job - turn * (group + 2), at = position + turn;
+                // A session has one row or two.
+                const int turn = job >= group + 2 ? 1 : 0, which = job - turn * (group + 2), at = position + turn;
                 const bool is_query = which < group;
                 if (!is_query && at / MK_PAGE != page) continue;
                 const int column =
@@ -402,7 +407,7 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
             end_watch(p, t.tag, MK_ATTEND);
         }
     }
-    if (has_pages) add_pages(p, t, partials, kv, group * parts, dim);
+    if (has_pages) add_pages(p, t, partials, kv, p.key_queries, dim);
 }
 
 struct step_block : team_rows {
