@@ -121,6 +121,7 @@ public struct CUDABenchmark {
             }
             for slot in slots { stages.closeSlot(slot) }
         }
+        stages.usesPersistentKernels = nil
 
         // Stage by stage, one session.
         guard let slot = try stages.openSlot() else { return }

@@ -86,8 +86,30 @@ public final class CUDAStages: @unchecked Sendable {
     private var rowWork = DeviceScratch()
     private var inputWork = DeviceScratch()
     private var stepWork = DeviceScratch()
-    /// Whether steps and frames go through the persistent kernels.
-    var usesPersistentKernels = true
+    /// Slots and positions of a step, int [2][slots].
+    private let stepLists: DeviceBuffer
+    /// Places and positions of the code predictor's rows, int: each place twice [2 · slots], once [slots]; rows that are the
+    /// second of two [slots]; positions 0 and 1 in turn [2 · slots], and of each later pass [groups][slots].
+    private let predictorLists: DeviceBuffer
+    /// Whether steps and frames go through the persistent kernels; nil: as the number of sessions wants it.
+    var usesPersistentKernels: Bool?
+    private var recorded: [Launches: Recorded?] = [:]
+    private lazy var usesGraphs = LaunchGraph.isAvailable(on: device)
+
+    /// Sessions from which on one kernel an operation is faster.
+    private static let manySessions = 33
+
+    /// What launches of one kernel an operation depend on, apart from what is copied in before them.
+    private enum Launches: Hashable {
+        case step(sessions: Int, pages: Int)
+        case frame(sessions: Int)
+    }
+
+    /// Launches as a graph, and the memory that they work in.
+    private struct Recorded {
+        let graph: LaunchGraph
+        let memory: [UInt64]
+    }
 
     private var width: Int { configuration.talker.shape.hidden }
     private var ld: Int { talker.ld }
@@ -184,13 +206,21 @@ public final class CUDAStages: @unchecked Sendable {
         guard c.vocabularySize <= Int(MK_MAX_VOCABULARY) else {
             throw CUDAError.unsupportedModel("\(c.vocabularySize) codes; it takes \(MK_MAX_VOCABULARY)")
         }
-        hidden = try DeviceBuffer(device, bytes: slots * talker.ld * 4, "hidden states")
-        logits = try DeviceBuffer(device, bytes: slots * padded(c.vocabularySize) * 4, "logits")
-        codes = try DeviceBuffer(device, bytes: slots * c.codeGroups * 4, "codes")
-        seen = try DeviceBuffer(device, bytes: slots * c.vocabularySize, "constraints")
+        // One more than sessions: the slot of those that only fill a batch.
+        let places = slots + 1
+        hidden = try DeviceBuffer(device, bytes: places * talker.ld * 4, "hidden states")
+        logits = try DeviceBuffer(device, bytes: places * padded(c.vocabularySize) * 4, "logits")
+        codes = try DeviceBuffer(device, bytes: places * c.codeGroups * 4, "codes")
+        seen = try DeviceBuffer(device, bytes: places * c.vocabularySize, "constraints")
         pageStride = Self.pages(positions: c.maxPositions)
-        pageTable = try DeviceBuffer(device, bytes: slots * pageStride * 8, "page table")
-        pages = Array(repeating: [], count: slots)
+        pageTable = try DeviceBuffer(device, bytes: places * pageStride * 8, "page table")
+        pages = Array(repeating: [], count: places)
+        stepLists = try DeviceBuffer(device, bytes: 2 * slots * 4, "rows of a step")
+        let numbers = (0..<Int32(slots))
+        predictorLists = try DeviceBuffer(
+            device,
+            numbers.flatMap { [$0, $0] } + numbers + numbers.map { 2 * $0 + 1 } + numbers.flatMap { _ in [0, 1] }
+                + (0..<Int32(c.codeGroups)).flatMap { Array(repeating: $0, count: slots) }, "rows of a frame")
         lengths = Array(repeating: 0, count: slots)
         isOpen = Array(repeating: false, count: slots)
         guard c.codeGroups <= Int(MK_PAGE) else {
@@ -368,58 +398,115 @@ public final class CUDAStages: @unchecked Sendable {
                 (2 * rows + 3 * lastRows.count) * 4 + HalfRows.bytes(rows: lastRows.count, ld: ld) + 4096))
         let places = RowPlaces(
             slots: try work.put(device, slotRows), positions: try work.put(device, positions), rows: rows,
-            pages: pageCount)
+            pages: pageCount, areAlone: segments.allSatisfy { $0.rows == 1 })
         let lastRowList = try work.put(device, lastRows)
         let lastSlotList = try work.put(device, lastSlots)
         try talker.forward(x, places, cache: talkerCache)
         if lastRows.isEmpty { return }
+        try keepEnds(of: x, rows: lastRowList, slots: lastSlotList, count: lastRows.count, work)
+    }
+
+    /// Hidden states and logits of some rows.
+    private func keepEnds(
+        of x: UInt64, rows lastRows: UInt64, slots lastSlots: UInt64, count: Int, _ work: Layout
+    ) throws(CUDAError) {
+        var work = work
         let normed = HalfRows(
-            split: work.take(HalfRows.bytes(rows: lastRows.count, ld: ld)), rows: lastRows.count, ld: ld,
-            half: talker.half)
-        let rowScale = work.take(lastRows.count * 4)
+            split: work.take(HalfRows.bytes(rows: count, ld: ld)), rows: count, ld: ld, half: talker.half)
+        let rowScale = work.take(count * 4)
         try talker.prepare(
-            x, rows: lastRows.count, gain: talker.norm, into: normed, rowScale: rowScale, index: lastRowList,
-            normed: (hidden.address, ld, lastSlotList))
+            x, rows: count, gain: talker.norm, into: normed, rowScale: rowScale, index: lastRows,
+            normed: (hidden.address, ld, lastSlots))
         try device.run(
-            head, half: talker.half, normed, rows: lastRows.count,
-            Epilogue(
-                rowScale: rowScale, raw: logits.address, rawRows: lastSlotList, rawStride: padded(vocabulary)))
+            head, half: talker.half, normed, rows: count,
+            Epilogue(rowScale: rowScale, raw: logits.address, rawRows: lastSlots, rawStride: padded(vocabulary)))
+    }
+
+    private func isPersistent(_ sessions: Int) -> Bool { usesPersistentKernels ?? (sessions < Self.manySessions) }
+
+    /// Sessions of a batch whose launches are the same as this one's: others fill it up, so that few graphs do.
+    private func filled(_ sessions: Int) -> Int { min(slots, ceiling(sessions, 8) * 8) }
+
+    /// Issues launches; from the second time on as a graph.
+    /// - Parameter memory: addresses that they hold and that may change.
+    private func issue(
+        _ launches: Launches, memory: [UInt64], _ body: () throws(CUDAError) -> Void
+    ) throws(CUDAError) {
+        guard usesGraphs, let known = recorded[launches] else {
+            recorded[launches] = .some(nil)
+            return try body()
+        }
+        if let known {
+            if known.memory == memory { return try known.graph.launch() }
+            // It may still be under way.
+            try device.wait()
+            recorded[launches] = .some(nil)
+        }
+        do throws(CUDAError) {
+            let graph = try LaunchGraph(device, recording: body)
+            recorded[launches] = Recorded(graph: graph, memory: memory)
+            try graph.launch()
+        } catch {
+            if error.isSticky { throw error }
+            // Kernel by kernel it gives the same.
+            usesGraphs = false
+            try body()
+        }
     }
 
     /// One talker step: Σ embeddings of each session's last codes + its text row → hidden state and logits.
     public func step(_ batch: [Entry]) throws(CUDAError) {
         if batch.isEmpty { return }
-        let sessions = try upload(batch)
-        if usesPersistentKernels, let plan = talkerPlan {
-            return try step(batch, plan, x: 0, sessions: sessions)
+        if isPersistent(batch.count), let plan = talkerPlan {
+            return try step(batch, plan, x: 0, sessions: try upload(batch))
         }
-        let x = try inputWork.reserve(device, batch.count * ld * 4)
+        let count = filled(batch.count)
+        try reserveStep(batch)
+        if count > batch.count { try reservePages(slots, positions: 1) }
+        let sessions = try upload(batch, filledTo: count)
+        let others = Array(repeating: Int32(slots), count: count - batch.count)
+        try device.copyIn(
+            stepLists.address,
+            batch.map { Int32($0.slot) } + others + batch.map { Int32(lengths[$0.slot] - 1) } + others.map { _ in 0 })
+        let longest = batch.reduce(1) { max($0, Self.pages(positions: lengths[$1.slot])) }
+        // Blocks of pages that a session lacks do nothing.
+        var pages = 1
+        while pages < longest { pages *= 2 }
+        let places = RowPlaces(
+            slots: stepLists.address, positions: stepLists.address + UInt64(count * 4), rows: count, pages: pages,
+            areAlone: true)
+        let halfBytes = HalfRows.bytes(rows: count, ld: ld)
+        var work = Layout(try stepWork.reserve(device, count * ld * 4 + halfBytes + count * 4 + 1024))
+        let x = work.take(count * ld * 4)
         let a = mk_embed_arguments(
             codec_table: codecTable.address, group_tables: groupTables.address,
             vocabulary: Int32(configuration.codePredictor.vocabularySize), groups: Int32(groups), ld_table: Int32(ld),
-            width: Int32(width), sessions: sessions, codes: codes.address, x: x, ld: Int32(ld),
-            batch: Int32(batch.count))
-        try device.launch("embed_frames", grid: (ceiling(width, Int(MK_THREADS)), batch.count), a)
-        try forward(x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices))
+            width: Int32(width), sessions: sessions, codes: codes.address, x: x, ld: Int32(ld), batch: Int32(count))
+        try issue(.step(sessions: count, pages: pages), memory: [x, sessions, talker.workAddress]) {
+            () throws(CUDAError) in
+            try device.launch("embed_frames", grid: (ceiling(width, Int(MK_THREADS)), count), a)
+            try talker.forward(x, places, cache: talkerCache)
+            // Rows are in order.
+            try keepEnds(of: x, rows: 0, slots: places.slots, count: count, work)
+        }
     }
 
     /// One talker step on given input rows [batch, talker width].
     func step(_ batch: [Entry], values: [Float]) throws(CUDAError) {
-        let sessions = try upload(batch)
         let x = try inputWork.reserve(device, batch.count * ld * 4)
         var wide: [Float] = []
         for row in batch.indices {
             wide += values[(row * width)..<((row + 1) * width)] + Array(repeating: 0, count: ld - width)
         }
         try device.copyIn(x, wide)
-        if usesPersistentKernels, let plan = talkerPlan {
-            return try step(batch, plan, x: x, sessions: sessions)
+        if isPersistent(batch.count), let plan = talkerPlan {
+            return try step(batch, plan, x: x, sessions: try upload(batch))
         }
         try forward(x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices))
     }
 
-    /// - Parameter x: rows to take in place of embeddings, or 0.
-    private func step(_ batch: [Entry], _ plan: StepPlan, x: UInt64, sessions: UInt64) throws(CUDAError) {
+    /// One position more for each session.
+    private func reserveStep(_ batch: [Entry]) throws(CUDAError) {
         for entry in batch {
             let position = lengths[entry.slot]
             guard position < configuration.talker.maxPositions else {
@@ -428,6 +515,11 @@ public final class CUDAStages: @unchecked Sendable {
             try reservePages(entry.slot, positions: position + 1)
         }
         for entry in batch { lengths[entry.slot] += 1 }
+    }
+
+    /// - Parameter x: rows to take in place of embeddings, or 0.
+    private func step(_ batch: [Entry], _ plan: StepPlan, x: UInt64, sessions: UInt64) throws(CUDAError) {
+        try reserveStep(batch)
         for first in stride(from: 0, to: batch.count, by: plan.sessions) {
             let part = batch[first..<min(batch.count, first + plan.sessions)]
             let longest = part.map { lengths[$0.slot] }.max() ?? 1
@@ -477,10 +569,11 @@ public final class CUDAStages: @unchecked Sendable {
         return batch.map { Array(all[($0.slot * groups)..<(($0.slot + 1) * groups)]) }
     }
 
-    /// Issues a frame; `logitsOut` then holds the predictor's logits [groups - 1][batch][padded vocabulary].
+    /// Issues a frame.
     func launchFrame(_ batch: [Entry], forced: [Int32]? = nil) throws(CUDAError) {
-        let sessions = try upload(batch)
-        let count = batch.count
+        let isPersistent = isPersistent(batch.count)
+        let count = isPersistent || forced != nil ? batch.count : filled(batch.count)
+        let sessions = try upload(batch, filledTo: count)
         let inner = configuration.codePredictor.vocabularySize
         let innerLD = padded(inner)
         var work = Layout(
@@ -490,9 +583,9 @@ public final class CUDAStages: @unchecked Sendable {
                     * (2 * ld * 4 + 2 * predictor.ld * 4 + groups * innerLD * 4 + groups * 4)
                     + HalfRows.bytes(rows: 2 * count, ld: max(ld, predictor.ld)) + count * 32 + 16384))
         let allLogits = work.take((groups - 1) * count * innerLD * 4)
-        logitsOut = allLogits
+        logitsOut = (allLogits, count)
         let forcedList = try forced.map { codes throws(CUDAError) in try work.put(device, codes) } ?? 0
-        if usesPersistentKernels, let plan = predictorPlan {
+        if isPersistent, let plan = predictorPlan {
             for first in stride(from: 0, to: count, by: plan.sessions) {
                 let cache = predictor.cache(
                     pages: predictorTable.address + UInt64(first * 8), stride: 1, ring: 1)
@@ -511,14 +604,28 @@ public final class CUDAStages: @unchecked Sendable {
             }
             return
         }
+        let rest = work
+        let frame: () throws(CUDAError) -> Void = { [self] () throws(CUDAError) in
+            try issueFrame(sessions, count: count, forced: forcedList, logits: allLogits, rest)
+        }
+        if forced != nil { return try frame() }
+        try issue(.frame(sessions: count), memory: [allLogits, sessions, predictor.workAddress], frame)
+    }
+
+    /// A frame, one kernel an operation.
+    private func issueFrame(
+        _ sessions: UInt64, count: Int, forced forcedList: UInt64, logits allLogits: UInt64, _ work: Layout
+    ) throws(CUDAError) {
+        var work = work
+        let inner = configuration.codePredictor.vocabularySize
+        let innerLD = padded(inner)
         try sample(sessions, batch: count, codebook: 0, logits: logits.address, ld: padded(vocabulary), forcedList)
         let input = work.take(2 * count * ld * 4)
         let x = work.take(2 * count * predictor.ld * 4)
         let halves = work.take(HalfRows.bytes(rows: 2 * count, ld: max(ld, predictor.ld)))
         let rowScale = work.take(2 * count * 4)
-        let slotList = try work.put(device, (0..<count).flatMap { [Int32($0), Int32($0)] })
-        let singleSlots = try work.put(device, (0..<count).map { Int32($0) })
-        let lastRows = try work.put(device, (0..<count).map { Int32(2 * $0 + 1) })
+        func list(_ slotsBefore: Int) -> UInt64 { predictorLists.address + UInt64(slotsBefore * slots * 4) }
+        let (pairs, singles, lastRows, pairPositions) = (list(0), list(2), list(3), list(4))
         let cache = predictor.cache(pages: predictorTable.address, stride: 1, ring: 1)
         for group in 1..<groups {
             let isFirst = group == 1
@@ -545,12 +652,11 @@ public final class CUDAStages: @unchecked Sendable {
                 try device.run(
                     projection, half: predictor.half, halves, rows: rows, Epilogue(raw: x, rawStride: predictor.ld))
             }
-            let positions = isFirst ? (0..<rows).map { Int32($0 % 2) } : Array(repeating: Int32(group), count: rows)
-            let positionList = try work.put(device, positions)
             try predictor.forward(
                 x,
-                RowPlaces(slots: isFirst ? slotList : singleSlots, positions: positionList, rows: rows, pages: 1),
-                cache: cache)
+                RowPlaces(
+                    slots: isFirst ? pairs : singles, positions: isFirst ? pairPositions : list(6 + group), rows: rows,
+                    pages: 1, areAlone: !isFirst), cache: cache)
             let normed = HalfRows(split: halves, rows: count, ld: predictor.ld, half: predictor.half)
             try predictor.prepare(
                 x, rows: count, gain: predictor.norm, into: normed, rowScale: rowScale, index: isFirst ? lastRows : 0)
@@ -562,8 +668,8 @@ public final class CUDAStages: @unchecked Sendable {
         }
     }
 
-    /// Where the last frame's predictor logits are.
-    private(set) var logitsOut: UInt64 = 0
+    /// Where the last frame's predictor logits are, and how many rows a pass has there.
+    private var logitsOut: (address: UInt64, rows: Int) = (0, 0)
 
     private func sample(
         _ sessions: UInt64, batch: Int, codebook: Int, logits: UInt64, ld: Int, _ forced: UInt64
@@ -587,10 +693,11 @@ public final class CUDAStages: @unchecked Sendable {
 
     private var sessionWork = DeviceScratch()
 
-    private func upload(_ batch: [Entry]) throws(CUDAError) -> UInt64 {
+    /// - Parameter count: sessions with those that only fill the batch; nil for none of these.
+    private func upload(_ batch: [Entry], filledTo count: Int? = nil) throws(CUDAError) -> UInt64 {
         let ids = try text?.indices(of: batch.compactMap(\.text)) ?? []
         var next = 0
-        let sessions = batch.map { entry -> mk_session in
+        var sessions = batch.map { entry -> mk_session in
             var s = mk_session()
             s.slot = Int32(entry.slot)
             s.frame = Int32(entry.frame)
@@ -610,6 +717,11 @@ public final class CUDAStages: @unchecked Sendable {
             s.samples = (a.samples ? 1 : 0, b.samples ? 1 : 0)
             return s
         }
+        var other = mk_session()
+        other.slot = Int32(slots)
+        other.repetition_penalty = 1
+        other.temperature = (1, 1)
+        sessions += Array(repeating: other, count: (count ?? batch.count) - batch.count)
         let address = try sessionWork.reserve(device, max(slots, 1) * MemoryLayout<mk_session>.stride)
         try device.copyIn(address, sessions)
         return address
@@ -647,8 +759,11 @@ public final class CUDAStages: @unchecked Sendable {
     package func predictorLogits(batch: Int) throws(CUDAError) -> [[Float]] {
         let inner = configuration.codePredictor.vocabularySize
         let ld = padded(inner)
-        let all = try device.floats(logitsOut, (groups - 1) * batch * ld)
-        return (0..<((groups - 1) * batch)).map { Array(all[($0 * ld)..<($0 * ld + inner)]) }
+        let all = try device.floats(logitsOut.address, (groups - 1) * logitsOut.rows * ld)
+        return (0..<((groups - 1) * batch)).map { place in
+            let row = place / batch * logitsOut.rows + place % batch
+            return Array(all[(row * ld)..<(row * ld + inner)])
+        }
     }
 }
 

@@ -20,6 +20,8 @@ struct RowPlaces {
     let pages: Int
     /// Rows of one session, one position after the other; for codec frames.
     var columns = 1
+    /// Whether no two rows are of one session.
+    var areAlone = false
 }
 
 /// A transformer stack on the device: the same formulas and sums for one row and for many.
@@ -123,7 +125,12 @@ final class DeviceStack {
         let widest = max(ld, padded(queryWidth), inner)
         let qkvLD = padded(qkvWidth)
         let partialFloats = rows * shape.heads * places.pages * (shape.headDimension + 2)
+        guard rows * shape.keyValueHeads * 4 <= Self.counterBytes else {
+            throw .unsupportedModel("\(rows) rows at a time")
+        }
         let sizes = [
+            // At the beginning for any number of rows, so that nothing else is ever put there.
+            Self.counterBytes,
             HalfRows.bytes(rows: rows, ld: widest), HalfRows.bytes(rows: rows, ld: inner), rows * qkvLD * 4,
             partialFloats * 4, rows * 4,
         ].map { ($0 + 255) & ~255 }
@@ -132,15 +139,15 @@ final class DeviceStack {
             defer { at += UInt64(size) }
             return at
         }
-        let (qkv, partials, rowScale) = (parts[2], parts[3], parts[4])
-        func rowsOf(_ ld: Int) -> HalfRows { HalfRows(split: parts[0], rows: rows, ld: ld, half: half) }
-        let innerRows = HalfRows(split: parts[1], rows: rows, ld: inner, half: half)
+        let (qkv, partials, rowScale) = (parts[3], parts[4], parts[5])
+        func rowsOf(_ ld: Int) -> HalfRows { HalfRows(split: parts[1], rows: rows, ld: ld, half: half) }
+        let innerRows = HalfRows(split: parts[2], rows: rows, ld: inner, half: half)
 
         let attended = rowsOf(padded(queryWidth))
         let attend =
             attendsFrames
             ? frameAttention(qkv, places, cache, into: attended)
-            : pagedAttention(qkv, places, cache, partials: partials, into: attended)
+            : pagedAttention(qkv, places, cache, partials: partials, counters: parts[0], into: attended)
 
         for (index, layer) in layers.enumerated() {
             try observe?()
@@ -161,13 +168,17 @@ final class DeviceStack {
         try observe?()
     }
 
+    /// Bytes of counters of rows and key heads.
+    private static let counterBytes = 1 << 18
+
     /// Attention of a layer: queries, keys and values → attended rows.
     private typealias Attention = (_ index: Int, _ layer: Layer) throws(CUDAError) -> Void
 
-    /// In three launches: rotation, sums over pages, their sum.
+    /// Rotation, unless rows are alone in their sessions, and sums over pages.
     /// - Parameter qkv: float rows [rows, padded(qkvWidth)].
     private func pagedAttention(
-        _ qkv: UInt64, _ places: RowPlaces, _ cache: mk_cache, partials: UInt64, into attended: HalfRows
+        _ qkv: UInt64, _ places: RowPlaces, _ cache: mk_cache, partials: UInt64, counters: UInt64,
+        into attended: HalfRows
     ) -> Attention {
         let rows = places.rows
         var rope = mk_rope_arguments()
@@ -189,24 +200,31 @@ final class DeviceStack {
         attention.row_slots = places.slots
         attention.row_positions = places.positions
         attention.cache = cache
+        attention.is_alone = places.areAlone ? 1 : 0
+        attention.epsilon = shape.normEpsilon
+        attention.frequencies = frequencies.address
         attention.partials = partials
+        attention.counters = counters
         attention.pages = Int32(places.pages)
         attention.half = Int32(half)
         attention.output = attended.high
         attention.output_low = attended.low
         attention.ld_output = Int32(attended.ld)
         let group = shape.heads / shape.keyValueHeads
-        let shared = group * (shape.headDimension + Int(MK_PAGE) + Int(MK_WARPS) * shape.headDimension + 2) * 4
+        let dim = shape.headDimension
+        let shared = (3 * dim + group * (dim + Int(MK_PAGE) + Int(MK_WARPS) * dim + 2)) * 4
         return { [self] (index, layer) throws(CUDAError) in
             rope.query_norm = layer.queryNorm?.address ?? 0
             rope.key_norm = layer.keyNorm?.address ?? 0
             rope.cache.layer = Int32(index)
             attention.cache.layer = Int32(index)
-            try device.launch("rope_and_store", grid: (rows, 1), shared: shape.headDimension * 4, rope)
+            attention.query_norm = rope.query_norm
+            attention.key_norm = rope.key_norm
+            if !places.areAlone {
+                try device.launch("rope_and_store", grid: (rows, 1), shared: dim * 4, rope)
+            }
             try device.launch(
                 "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: shared, attention)
-            try device.launch(
-                "combine_rows", grid: (ceiling(rows * attended.ld / 8, Int(MK_THREADS)), 1), attention)
         }
     }
 

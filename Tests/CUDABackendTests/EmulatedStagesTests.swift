@@ -17,7 +17,8 @@ import Testing
     /// The emulator has every kernel of the back end.
     @Test func allKernelsAreThere() {
         let declared = KernelCompiler.source.split(separator: "\n").compactMap { line -> String? in
-            line.hasPrefix("KERNEL ") ? String(line.dropFirst(7).prefix { $0 != "(" }) : nil
+            guard line.hasPrefix("KERNEL ") || line.hasPrefix("KERNEL_PAIR ") else { return nil }
+            return line.split(separator: " ")[1].split(separator: "(").first.map(String.init)
         }
         #expect(declared.sorted() == EmulatedCard.kernels.sorted())
     }

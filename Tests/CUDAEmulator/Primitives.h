@@ -15,6 +15,7 @@
 #define DEVICE_CALL static __attribute__((noinline))
 #define KERNEL_ARGUMENT const
 #define KERNEL static inline __attribute__((always_inline)) void
+#define KERNEL_PAIR KERNEL
 #define threadIdx (emulator::current->index)
 #define blockIdx (emulator::current->warp->block->index)
 #define gridDim (emulator::current_launch->grid)
@@ -60,6 +61,8 @@ DEVICE unsigned atomicAdd(unsigned *at, unsigned v) {
     *at = old + v;
     return old;
 }
+
+DEVICE void __threadfence() {}
 
 DEVICE void __syncthreads() { emulator::block_barrier(); }
 

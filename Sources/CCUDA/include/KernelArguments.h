@@ -147,16 +147,22 @@ typedef struct {
     mk_cache cache;
 } mk_rope_arguments;
 
-/// Attention of each row over one page: partial sums [rows][heads][pages][dim + 2].
+/// Attention of each row, page by page.
 typedef struct {
     mk_address qkv;
     int ld, rows, heads, window;
     mk_address row_slots, row_positions;
     mk_cache cache;
-    mk_address partials;
+    /// Whether each row is the only one of its session: its queries are not normed and rotated yet, and its key and value
+    /// are not in the cache, where they are put.
+    int is_alone;
+    float epsilon;
+    mk_address query_norm, key_norm, frequencies;
+    /// Of rows with several pages: partial sums [rows][heads][pages][dim + 2], and int [rows][kv_heads], zeros between launches.
+    mk_address partials, counters;
     int pages;
     int half;
-    /// Of the combination: half rows and what rounding lost.
+    /// Half rows and what rounding lost.
     mk_address output, output_low;
     int ld_output;
     int unused;

@@ -185,6 +185,24 @@ DEVICE void combine_pages(const float *partials, int pages, int dim, int d, floa
     for (int i = 0; i < 8; i++) v[i] = quotient(v[i], total);
 }
 
+// One warp: norms and rotates a head of a row's floats, a query or its key; gains of 0 are none.
+DEVICE void turn_head(
+    const float *x, mk_address gains, float epsilon, float *y, float *copy, int dim, const float2 *turns) {
+    const int m = (threadIdx.x & 31) * 2, half = dim / 2;
+    const float *gain = (const float *)gains;
+    const float2 zero = make_float2(0, 0);
+    head_values values = {zero, zero};
+    float2 first = zero, second = zero;
+    if (m < half) {
+        values = {*(const float2 *)(x + m), *(const float2 *)(x + half + m)};
+        if (gain) {
+            first = *(const float2 *)(gain + m);
+            second = *(const float2 *)(gain + half + m);
+        }
+    }
+    norm_rope(values, y, copy, dim, gain != 0, first, second, epsilon, turns);
+}
+
 // Grid: rows. Warps take the row's heads. Shared memory: dim / 2 pairs of floats.
 KERNEL rope_and_store(const mk_rope_arguments p) {
     const int row = blockIdx.x, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
@@ -199,20 +217,10 @@ KERNEL rope_and_store(const mk_rope_arguments p) {
     for (int head = warp; head < p.heads + 2 * kv; head += MK_WARPS) {
         const float *x = q + head * dim;
         if (head < p.heads + kv) {
-            const int m = 2 * lane;
-            const float2 zero = make_float2(0, 0);
-            head_values values = {zero, zero};
-            if (m < half) values = {*(const float2 *)(x + m), *(const float2 *)(x + half + m)};
             const bool is_query = head < p.heads;
             float *to = is_query ? q + head * dim
                                  : page_keys(p.cache, page, head - p.heads) + (position % MK_PAGE) * dim;
-            const float *gain = (const float *)(is_query ? p.query_norm : p.key_norm);
-            float2 first = zero, second = zero;
-            if (gain && m < half) {
-                first = *(const float2 *)(gain + m);
-                second = *(const float2 *)(gain + half + m);
-            }
-            norm_rope(values, to, 0, dim, gain != 0, first, second, p.epsilon, turns);
+            turn_head(x, is_query ? p.query_norm : p.key_norm, p.epsilon, to, 0, dim, turns);
         } else {
             float *to = page_keys(p.cache, page, head - p.heads - kv) + value_offset(p.cache)
                 + (position % MK_PAGE) * dim;
@@ -225,65 +233,100 @@ DEVICE int first_page(int position, int window) {
     return window > 0 && position >= window ? (position - window + 1) / MK_PAGE : 0;
 }
 
-// Grid: x rows · kv heads, y pages.
-KERNEL attend_rows(const mk_attention_arguments p) {
-    const int kv = p.cache.kv_heads, dim = p.cache.dim, group = p.heads / kv;
-    const int row = blockIdx.x / kv, head = blockIdx.x % kv;
+// Two neighbouring values of an attended row.
+template <int HALF>
+DEVICE void put_attended(const mk_attention_arguments &p, int row, int k, float v0, float v1) {
+    half_bits h0, l0, h1, l1;
+    split_half<HALF>(v0, h0, l0);
+    split_half<HALF>(v1, h1, l1);
+    const long long at = output_place<HALF>(p.rows, row, k, p.ld_output);
+    *(unsigned *)((half_bits *)p.output + at) = pair(h0, h1);
+    *(unsigned *)((half_bits *)p.output_low + at) = pair(l0, l1);
+}
+
+DEVICE void put_attended(const mk_attention_arguments &p, int row, int k, float v0, float v1) {
+    if (p.half == MK_BF16) {
+        put_attended<MK_BF16>(p, row, k, v0, v1);
+    } else {
+        put_attended<MK_F16>(p, row, k, v0, v1);
+    }
+}
+
+// Grid: x rows · kv heads, y pages. Shared memory: floats of the queries [group][dim], key, value and rotations [dim] of the
+// row, and attention_work. Of a row with several pages, the block that ends last adds them.
+KERNEL_PAIR attend_rows(const mk_attention_arguments p) {
+    const int kv = p.cache.kv_heads, dim = p.cache.dim, group = p.heads / kv, half = dim / 2;
+    const int row = blockIdx.x / kv, head = blockIdx.x % kv, thread = threadIdx.x, warp = thread >> 5;
     const int position = ((const int *)p.row_positions)[row];
-    const int start = first_page(position, p.window);
+    const int start = first_page(position, p.window), pages = position / MK_PAGE - start + 1;
     const int page_index = start + blockIdx.y;
-    if (page_index > position / MK_PAGE) return;
+    if ((int)blockIdx.y >= pages) return;
     const int slot = ((const int *)p.row_slots)[row];
-    float *shared = (float *)dynamic_shared();
-    const float *q = (const float *)p.qkv + (long long)row * p.ld + head * group * dim;
-    for (int i = threadIdx.x; i < group * dim; i += MK_THREADS) shared[i] = q[i];
-    int oldest = p.window > 0 ? max(0, position - p.window + 1) : 0;
-    int first = max(0, oldest - page_index * MK_PAGE), last = min(MK_PAGE - 1, position - page_index * MK_PAGE);
-    const float *keys = page_keys(p.cache, cache_page(p.cache, slot, page_index), head);
-    float *out = (float *)p.partials + ((long long)(row * p.heads + head * group) * p.pages + blockIdx.y) * (dim + 2);
+    float *queries = (float *)dynamic_shared(), *key = queries + group * dim, *value = key + dim;
+    float2 *turns = (float2 *)(value + dim);
+    float *work = value + 2 * dim;
+    const float *x = (const float *)p.qkv + (long long)row * p.ld;
+    const int oldest = p.window > 0 ? max(0, position - p.window + 1) : 0;
+    const int first = max(0, oldest - page_index * MK_PAGE), last = min(MK_PAGE - 1, position - page_index * MK_PAGE);
+    // Where the row's own key is not in the cache yet.
+    const bool has_fresh = p.is_alone && page_index == position / MK_PAGE;
+    float *keys = page_keys(p.cache, cache_page(p.cache, slot, page_index), head);
     page_values part;
-    load_page(part, keys, keys + value_offset(p.cache), first, last, MK_PAGE, dim);
-    float *work = shared + group * dim;
-    __syncthreads();
-    attend_page(part, shared, work, group, dim, first, last);
+    load_page(part, keys, keys + value_offset(p.cache), first, last, has_fresh ? last : MK_PAGE, dim);
+    if (p.is_alone) {
+        if (thread < half) turns[thread] = rotation(position, ((const float *)p.frequencies)[thread]);
+        __syncthreads();
+        if (warp < group) {
+            turn_head(x + (head * group + warp) * dim, p.query_norm, p.epsilon, queries + warp * dim, 0, dim, turns);
+        } else if (has_fresh && warp == group) {
+            turn_head(x + (p.heads + head) * dim, p.key_norm, p.epsilon, key, keys + last * dim, dim, turns);
+        } else if (has_fresh && warp == group + 1) {
+            float *to = keys + value_offset(p.cache) + last * dim;
+            for (int d = thread & 31; d < dim; d += 32)
+                to[d] = value[d] = x[(p.heads + kv + head) * dim + d];
+        }
+        __syncthreads();
+        if (has_fresh) take_fresh(part, key, value, last, last, dim);
+    } else {
+        for (int i = thread; i < group * dim; i += MK_THREADS) queries[i] = x[head * group * dim + i];
+        __syncthreads();
+    }
+    attend_page(part, queries, work, group, dim, first, last);
+    // Behind the last head, rows are padded with zeros.
+    const int padding = head == kv - 1 ? p.ld_output - p.heads * dim : 0;
+    if (pages == 1) {
+        for (int item = thread; item < group * half; item += MK_THREADS) {
+            const int h = item / half, d = item % half * 2;
+            const float2 sum = page_sums(work, group, dim, h, d, MK_WARPS);
+            const float total = page_totals(work, group, dim, h).y;
+            put_attended(p, row, (head * group + h) * dim + d, quotient(sum.x, total), quotient(sum.y, total));
+        }
+        for (int i = 2 * thread; i < padding; i += 2 * MK_THREADS) put_attended(p, row, p.heads * dim + i, 0, 0);
+        return;
+    }
     const int stride = p.pages * (dim + 2);
-    for (int item = threadIdx.x; item < group * dim / 2; item += MK_THREADS) {
-        const int h = item / (dim / 2), d = item % (dim / 2) * 2;
+    float *partials = (float *)p.partials + (long long)(row * p.heads + head * group) * stride;
+    float *out = partials + blockIdx.y * (dim + 2);
+    for (int item = thread; item < group * half; item += MK_THREADS) {
+        const int h = item / half, d = item % half * 2;
         *(float2 *)(out + (long long)h * stride + 2 + d) = page_sums(work, group, dim, h, d, MK_WARPS);
     }
-    if (threadIdx.x < group)
-        *(float2 *)(out + (long long)threadIdx.x * stride) = page_totals(work, group, dim, threadIdx.x);
-}
-
-template <int HALF>
-DEVICE void combine(const mk_attention_arguments &p) {
-    const int dim = p.cache.dim, eighths = p.ld_output / 8;
-    const int item = blockIdx.x * MK_THREADS + threadIdx.x;
-    const int row = item / eighths, k = (item - row * eighths) * 8;
-    if (row >= p.rows) return;
-    float v[8];
+    if (thread < group) *(float2 *)(out + (long long)thread * stride) = page_totals(work, group, dim, thread);
+    // What the others wrote is visible to the block that counts last.
+    unsigned *counter = (unsigned *)p.counters + blockIdx.x, *ticket = (unsigned *)key;
+    __threadfence();
+    __syncthreads();
+    if (thread == 0) *ticket = atomicAdd(counter, 1u);
+    __syncthreads();
+    if (*ticket + 1 != (unsigned)pages) return;
+    __threadfence();
+    if (thread == 0) *counter = 0;
+    for (int item = thread; item < group * (dim / 8); item += MK_THREADS) {
+        const int h = item / (dim / 8), d = item % (dim / 8) * 8;
+        float v[8];
+        combine_pages(partials + (long long)h * stride, pages, dim, d, v);
 #pragma unroll
-    for (int i = 0; i < 8; i++) v[i] = 0;
-    if (k < p.heads * dim) {
-        const int position = ((const int *)p.row_positions)[row];
-        const int pages = position / MK_PAGE - first_page(position, p.window) + 1;
-        const int head = k / dim;
-        combine_pages(
-            (const float *)p.partials + (long long)(row * p.heads + head) * p.pages * (dim + 2), pages, dim,
-            k - head * dim, v);
+        for (int i = 0; i < 8; i += 2) put_attended(p, row, (head * group + h) * dim + d + i, v[i], v[i + 1]);
     }
-    uint4 high, low;
-    split_eight<HALF>(v, high, low);
-    const long long at = output_place<HALF>(p.rows, row, k, p.ld_output);
-    *(uint4 *)((half_bits *)p.output + at) = high;
-    *(uint4 *)((half_bits *)p.output_low + at) = low;
-}
-
-// Grid: rows · ld_output / 8 threads.
-KERNEL combine_rows(const mk_attention_arguments p) {
-    if (p.half == MK_BF16) {
-        combine<MK_BF16>(p);
-    } else {
-        combine<MK_F16>(p);
-    }
+    for (int i = 2 * thread; i < padding; i += 2 * MK_THREADS) put_attended(p, row, p.heads * dim + i, 0, 0);
 }

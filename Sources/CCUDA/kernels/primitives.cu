@@ -8,6 +8,9 @@
 #define DEVICE_CALL static __device__ __noinline__
 #define KERNEL extern "C" __global__ void __launch_bounds__(MK_THREADS, 1)
 
+// Of whose blocks a multiprocessor takes two.
+#define KERNEL_PAIR extern "C" __global__ void __launch_bounds__(MK_THREADS, 2)
+
 // An argument of a kernel that functions it calls may refer to without a copy.
 #define KERNEL_ARGUMENT const __grid_constant__
 
