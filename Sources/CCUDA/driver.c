@@ -81,6 +81,9 @@ int mk_cuda_open(mk_cuda_driver *d, char *message, size_t size) {
     char missing[256];
     if (!fill(library, graphs, count, missing, sizeof missing))
         for (size_t i = 0; i < count; i++) *graphs[i].slot = NULL;
+    // Since CUDA 11.8.
+    const struct entry attributes[] = {{"cuLaunchKernelEx", (void **)&d->launch_with}};
+    fill(library, attributes, 1, missing, sizeof missing);
     return 1;
 }
 

@@ -15,6 +15,10 @@ final class CUDADevice: @unchecked Sendable {
     /// Whose context and kernels these are, if they are not its own.
     private let owner: CUDADevice?
     private let memory: MemoryCount
+    /// Whether launches overlap where they may; ``launch(_:grid:shared:cooperative:overlaps:_:)``.
+    var overlapsLaunches: Bool
+    /// Whether a kernel was the last that the stream was given.
+    private var followsKernel = false
 
     /// A kernel, and the shared memory that it may have.
     private struct Function {
@@ -46,6 +50,10 @@ final class CUDADevice: @unchecked Sendable {
         ordinal = device
         owner = nil
         memory = MemoryCount()
+        // Graphs keep overlapping launches since CUDA 12.3.
+        overlapsLaunches =
+            driver.api.launch_with != nil && info.capability.major >= 9 && info.driverVersion >= 12030
+            && KernelCompiler.defines["MK_OVERLAP"] != 0
         var context: mk_cu_context?
         try driver.check(driver.api.context_retain(&context, device), "cuDevicePrimaryCtxRetain")
         self.context = context
@@ -67,6 +75,7 @@ final class CUDADevice: @unchecked Sendable {
             other.driver, other.info, other.context, other.module, other.ordinal
         )
         (owner, memory) = (other, other.memory)
+        overlapsLaunches = other.overlapsLaunches
         stream = try Self.makeStream(other.driver)
     }
 
@@ -112,12 +121,14 @@ final class CUDADevice: @unchecked Sendable {
     }
 
     func fill(_ address: UInt64, _ bytes: Int, value: UInt8 = 0) throws(CUDAError) {
+        followsKernel = false
         if bytes > 0 { try driver.check(driver.api.fill_async(address, value, bytes, stream), "cuMemsetD8Async") }
     }
 
     /// Copies host memory that the call may return before reading only if it is pinned; pageable memory is staged.
     func copyIn(_ address: UInt64, _ source: UnsafeRawBufferPointer) throws(CUDAError) {
         if source.isEmpty { return }
+        followsKernel = false
         try driver.check(
             driver.api.copy_in_async(address, source.baseAddress, source.count, stream), "cuMemcpyHtoDAsync")
     }
@@ -128,11 +139,13 @@ final class CUDADevice: @unchecked Sendable {
 
     /// Copies to the host and waits for it.
     func copyOut(_ target: UnsafeMutableRawPointer, _ address: UInt64, _ bytes: Int) throws(CUDAError) {
+        followsKernel = false
         try driver.check(driver.api.copy_out_async(target, address, bytes, stream), "cuMemcpyDtoHAsync")
         try wait()
     }
 
     func copyDevice(_ to: UInt64, _ from: UInt64, _ bytes: Int) throws(CUDAError) {
+        followsKernel = false
         try driver.check(driver.api.copy_device_async(to, from, bytes, stream), "cuMemcpyDtoDAsync")
     }
 
@@ -157,17 +170,37 @@ final class CUDADevice: @unchecked Sendable {
 
     // MARK: Kernels
 
+    /// The next launch does not overlap what was issued before it.
+    func separate() { followsKernel = false }
+
     /// Launches `name` with one structure of arguments.
+    /// - Parameter overlaps: whether it may begin while the kernel before it still runs, for which it waits by
+    ///   `wait_for_launches`. Behind anything but a kernel it begins when that is done.
     func launch<Arguments>(
-        _ name: String, grid: (Int, Int), shared: Int = 0, cooperative: Bool = false, _ arguments: Arguments
+        _ name: String, grid: (Int, Int), shared: Int = 0, cooperative: Bool = false, overlaps: Bool = false,
+        _ arguments: Arguments
     ) throws(CUDAError) {
         if grid.0 == 0 || grid.1 == 0 { return }
+        let begins = overlaps && overlapsLaunches && followsKernel
+        followsKernel = true
         let function = try function(name, shared: shared)
         var copy = arguments
         let result = withUnsafeMutablePointer(to: &copy) { pointer in
             var parameter: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(pointer)
             return withUnsafeMutablePointer(to: &parameter) { parameters in
                 let threads = UInt32(MK_THREADS)
+                if begins, let launch = driver.api.launch_with {
+                    var attribute = mk_cu_launch_attribute()
+                    attribute.id = Int32(MK_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION)
+                    attribute.value.flag = 1
+                    return withUnsafeMutablePointer(to: &attribute) { attribute in
+                        var configuration = mk_cu_launch_config(
+                            grid_x: UInt32(grid.0), grid_y: UInt32(grid.1), grid_z: 1, block_x: threads, block_y: 1,
+                            block_z: 1, shared_bytes: UInt32(shared), stream: stream, attributes: attribute,
+                            attribute_count: 1)
+                        return launch(&configuration, function, parameters, nil)
+                    }
+                }
                 return cooperative
                     ? driver.api.launch_cooperative(
                         function, UInt32(grid.0), UInt32(grid.1), 1, threads, 1, 1, UInt32(shared), stream, parameters)
@@ -229,6 +262,7 @@ final class StreamTimer {
 
     /// Puts a mark behind everything issued so far.
     func mark(_ index: Int) throws(CUDAError) {
+        device.separate()
         try device.driver.check(device.driver.api.event_record(events[index], device.stream), "cuEventRecord")
     }
 

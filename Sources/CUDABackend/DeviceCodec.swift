@@ -398,6 +398,10 @@ final class DeviceCodec {
             known.graphs = Graphs(first: first, second: second, samples: samples, work: stack.workAddress)
         } catch {
             if error.isSticky { throw error }
+            if device.overlapsLaunches {
+                device.overlapsLaunches = false
+                return try graphs(of: known)
+            }
             // Kernel by kernel it gives the same samples.
             usesGraphs = false
         }
@@ -531,7 +535,7 @@ final class DeviceCodec {
                 codes: codeList, tables: tables.address, rows: Int32(rows), groups: Int32(c.codebooks),
                 entries: Int32(c.codebookSize), width: Int32(c.codebookDimension / 2), output: entries.high,
                 output_low: entries.low, ld_output: Int32(entries.ld), unused: 0)
-            try device.launch("sum_codebooks", grid: (rows, 1), a)
+            try device.launch("sum_codebooks", grid: (rows, 1), shared: c.codebooks * 4, overlaps: true, a)
         }
         let quantized = pass.plan.halves(rows, padded(c.codebookDimension), split: true)
         var raw = pass.spare(quantized.ld)
@@ -594,7 +598,7 @@ final class DeviceCodec {
                     norm_weight: block.normWeight.address, norm_bias: block.normBias.address, output: normed.high,
                     output_low: normed.low, ld_output: Int32(latentLD), unused: 0)
                 try device.launch(
-                    "depthwise_norm", grid: (pass.rows, 1), shared: (Int(MK_WARPS) + latentLD) * 4, a)
+                    "depthwise_norm", grid: (pass.rows, 1), shared: (Int(MK_WARPS) + latentLD) * 4, overlaps: true, a)
             }
             keep(&pass, block.history, of: x, in: block.history.view.high)
             let wide = pass.plan.halves(pass.rows, block.expand.outputs, split: isExact)
@@ -658,7 +662,7 @@ final class DeviceCodec {
             let a = mk_roll_arguments(
                 entries: pass.rollList, slots: pass.slotList, count: Int32(pass.rolls.count),
                 sessions: Int32(pass.sessions))
-            try device.launch("roll_histories", grid: (pass.rolls.count, pass.sessions), a)
+            try device.launch("roll_histories", grid: (pass.rolls.count, pass.sessions), overlaps: true, a)
         }
         return pcm
     }

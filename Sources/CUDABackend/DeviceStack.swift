@@ -221,10 +221,11 @@ final class DeviceStack {
             attention.query_norm = rope.query_norm
             attention.key_norm = rope.key_norm
             if !places.areAlone {
-                try device.launch("rope_and_store", grid: (rows, 1), shared: dim * 4, rope)
+                try device.launch("rope_and_store", grid: (rows, 1), shared: dim * 4, overlaps: true, rope)
             }
             try device.launch(
-                "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: shared, attention)
+                "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: shared, overlaps: true,
+                attention)
         }
     }
 
@@ -251,7 +252,7 @@ final class DeviceStack {
         let pairs = ceiling(shape.heads, Int(MK_WARPS / MK_FRAME_GROUPS))
         return { [self] (index, _) throws(CUDAError) in
             frames.cache.layer = Int32(index)
-            try device.launch("attend_frames", grid: (places.rows, pairs), shared: shared, frames)
+            try device.launch("attend_frames", grid: (places.rows, pairs), shared: shared, overlaps: true, frames)
         }
     }
 
@@ -290,7 +291,7 @@ final class DeviceStack {
         let tiles = [1, 2].first { blocks * ceiling(layer.tiles, $0) <= device.info.multiprocessors } ?? 4
         try device.launch(
             "gemm_f16_normed\(tiles)", grid: (blocks, ceiling(layer.tiles, tiles)),
-            shared: Int(MK_WARPS) * (tiles * 64 + 8) * 4, a)
+            shared: Int(MK_WARPS) * (tiles * 64 + 8) * 4 + tiles * Int(MK_TILE) * 16, overlaps: true, a)
     }
 
     /// Splits rows for a layer behind an RMSNorm, or behind nothing without `gain`.
@@ -319,6 +320,6 @@ final class DeviceStack {
         a.normed_rows = normed?.index ?? 0
         a.ld_normed = Int32(normed?.ld ?? 0)
         try device.launch(
-            "prepare_rows", grid: (rows, 1), shared: (output.ld / Int(MK_CHUNK) + Int(MK_WARPS)) * 4, a)
+            "prepare_rows", grid: (rows, 1), shared: (output.ld / Int(MK_CHUNK) + Int(MK_WARPS)) * 4, overlaps: true, a)
     }
 }

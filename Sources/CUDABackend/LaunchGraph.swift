@@ -17,10 +17,12 @@ final class LaunchGraph {
         // Others may take memory meanwhile, on other threads: relaxed.
         try driver.check(
             driver.api.capture_begin(device.stream, Int32(MK_CU_CAPTURE_RELAXED)), "cuStreamBeginCapture")
+        device.separate()
         var failure: CUDAError?
         do throws(CUDAError) { try body() } catch { failure = error }
         // Ended in any case: nothing else could use the stream.
         var graph: mk_cu_graph?
+        device.separate()
         let ended = driver.api.capture_end(device.stream, &graph)
         defer { if graph != nil { _ = driver.api.graph_destroy(graph) } }
         if let failure { throw failure }
@@ -36,6 +38,7 @@ final class LaunchGraph {
 
     /// Issues all of it on the device's stream.
     func launch() throws(CUDAError) {
+        device.separate()
         try device.driver.check(device.driver.api.graph_launch(executable, device.stream), "cuGraphLaunch")
     }
 

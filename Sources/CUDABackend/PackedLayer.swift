@@ -294,7 +294,7 @@ extension CUDADevice {
                 shape, half: half, isExact: layer.weightsLow != nil,
                 on: .init(info))
         let name = "gemm_" + (half == Int(MK_BF16) ? "bf16" : "f16") + (isSplit ? "_split_" : "_plain_") + form.name
-        try launch(name, grid: form.grid(shape), shared: form.sharedBytes(shape), a)
+        try launch(name, grid: form.grid(shape), shared: form.sharedBytes(shape), overlaps: true, a)
     }
 
     /// What a layer's kernels are told, for ``run(_:half:_:rows:columns:history:slots:tiles:form:_:)``.

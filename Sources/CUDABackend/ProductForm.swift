@@ -4,8 +4,8 @@ import CCUDA
 /// rows, outputs and the card.
 struct ProductForm: Hashable {
     private enum Kind: Hashable {
-        /// `linear.cu`: operands in registers. A warp takes so many groups of rows and tiles, and loads so many chunks at once.
-        case registers(groups: Int, tiles: Int, depth: Int)
+        /// `linear.cu`: a warp takes so many groups of rows and tiles, and copies so many chunks ahead.
+        case single(groups: Int, tiles: Int, stages: Int)
         /// `tiles.cu`: operands in shared memory, by WM · WN warps for each of so many runs, each with so many tiles.
         case shared(warpRows: Int, warpColumns: Int, tiles: Int, runs: Int)
         /// `rows.cu`: the same for split bfloat16 rows, with so many chunks a stage and stages.
@@ -27,10 +27,10 @@ struct ProductForm: Hashable {
         var run: Int { ceiling(chunks, splits) }
     }
 
-    private static let narrow = ProductForm(name: "narrow", kind: .registers(groups: 1, tiles: 1, depth: 4))
-    private static let narrow2 = ProductForm(name: "narrow2", kind: .registers(groups: 1, tiles: 2, depth: 4))
-    private static let narrow4 = ProductForm(name: "narrow4", kind: .registers(groups: 1, tiles: 4, depth: 2))
-    private static let wide = ProductForm(name: "wide", kind: .registers(groups: 4, tiles: 2, depth: 1))
+    private static let narrow = ProductForm(name: "narrow", kind: .single(groups: 1, tiles: 1, stages: 4))
+    private static let narrow2 = ProductForm(name: "narrow2", kind: .single(groups: 1, tiles: 2, stages: 3))
+    private static let narrow4 = ProductForm(name: "narrow4", kind: .single(groups: 1, tiles: 4, stages: 2))
+    private static let wide = ProductForm(name: "wide", kind: .single(groups: 4, tiles: 2, stages: 2))
     private static let rows128 = ProductForm(
         name: "rows128", kind: .shared(warpRows: 4, warpColumns: 4, tiles: 3, runs: 1))
     private static let rows64 = ProductForm(
@@ -82,7 +82,7 @@ struct ProductForm: Hashable {
     /// Whether each group of warps has its runs.
     func takes(_ shape: Shape) -> Bool {
         switch kind {
-        case .registers: true
+        case .single: true
         case .shared(_, _, _, let runs), .rows(_, _, _, let runs, _, _): shape.splits % runs == 0
         }
     }
@@ -90,7 +90,7 @@ struct ProductForm: Hashable {
     /// Rows and tiles of a block.
     private func block(_ shape: Shape) -> (rows: Int, tiles: Int) {
         switch kind {
-        case .registers(let groups, let tiles, _):
+        case .single(let groups, let tiles, _):
             (Int(MK_WARPS) / shape.splits * groups * shape.groupRows, tiles)
         case .shared(let warpRows, let warpColumns, let tiles, _),
             .rows(let warpRows, let warpColumns, let tiles, _, _, _):
@@ -106,14 +106,17 @@ struct ProductForm: Hashable {
 
     /// Bytes of shared memory of a block, as the kernels say.
     func sharedBytes(_ shape: Shape) -> Int {
+        // The layer's terms of the epilogue.
+        let terms = block(shape).tiles * Int(MK_TILE) * 16
         switch kind {
-        case .registers(let groups, let tiles, _):
-            return Int(MK_WARPS) * tiles * groups * 32 * (shape.isSplit ? 2 : 4) * 4
+        case .single(let groups, let tiles, let stages):
+            return Int(MK_WARPS) * stages * (groups * 1024 + tiles * 512) + terms
         case .shared(let warpRows, let warpColumns, let tiles, let runs):
             let stage = runs * (2 * warpRows * 64 + warpColumns * tiles * 32) * 16
             let block = block(shape)
             let sums = block.rows * (block.tiles + 1) * Int(MK_TILE) * 4
-            return runs == 1 ? max(Int(MK_TILE_STAGES) * stage, sums) : Int(MK_TILE_STAGES) * stage + runs * sums
+            let all = Int(MK_TILE_STAGES) * stage
+            return (runs == 1 ? max(all, sums) : all + runs * sums) + terms
         case .rows(let warpRows, let warpColumns, let tiles, let runs, let depth, let stages):
             let stage = runs * depth * (2 * warpRows * 64 + warpColumns * tiles * 32) * 16
             let block = block(shape)
@@ -130,11 +133,11 @@ struct ProductForm: Hashable {
         // Launch, first addresses, sums added up, epilogue.
         let ends = 3500.0
         switch kind {
-        case .registers(let groups, let tiles, let depth):
+        case .single(let groups, let tiles, let stages):
             // Loads wait for memory, and each warp reads its rows and weights itself.
             let sets = min(Int(MK_WARPS) / shape.splits, ceiling(shape.rows, groups * shape.groupRows))
             let bytes = sets * shape.splits * shape.run * (groups * 1024 + tiles * 512)
-            return waves * (ends + 900 * Double(ceiling(shape.run, depth)) + Double(bytes) / 48)
+            return waves * (ends + 900 * Double(ceiling(shape.run, stages)) + Double(bytes) / 48)
         case .shared(_, _, let tiles, let runs):
             // Warps read shared memory at 128 bytes a cycle, blocks the L2 cache at 32 and, for rows read before, L1 at 64.
             let steps = ceiling(ceiling(shape.chunks, shape.run), runs) * shape.run

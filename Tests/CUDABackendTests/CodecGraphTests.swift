@@ -101,6 +101,15 @@ import Testing
         #expect(card.graphLaunches > 0)
     }
 
+    /// Drivers older than CUDA 11.8 issue launches one after the other.
+    @Test func launchesNeedNotOverlap() throws {
+        let card = EmulatedCard()
+        #expect(try Self.load(card).codec.device.overlapsLaunches)
+        let decoder = try Self.load(card, EmulatedCard.makeDriver { $0.launch_with = nil })
+        #expect(!decoder.codec.device.overlapsLaunches)
+        #expect(try Self.speak(decoder) == Self.plain.get())
+    }
+
     /// Where recording fails, launches go on one by one.
     @Test(arguments: [false, true])
     func aDriverThatCannotMakeGraphsStillDecodes(late: Bool) throws {

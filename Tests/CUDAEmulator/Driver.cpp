@@ -447,7 +447,7 @@ mk_cu_result issue_launch(
 
 mk_cu_result launch_any(
     mk_cu_function handle, emulator::index3 grid, emulator::index3 block, unsigned shared_bytes, mk_cu_stream stream,
-    void **parameters, bool cooperative) {
+    void **parameters, bool cooperative, bool overlaps = false) {
     Function *function = (Function *)handle;
     if (!function) return INVALID_HANDLE;
     Card *card = card_of(function->card);
@@ -470,6 +470,7 @@ mk_cu_result launch_any(
     launch.threads = threads;
     launch.shared_bytes = shared_bytes;
     launch.cooperative = cooperative;
+    launch.overlaps = overlaps;
     return issue_or_record(
         stream, [=](mk_cu_stream target) { return issue_launch(*card, launch, arguments, target); });
 }
@@ -486,6 +487,18 @@ mk_cu_result launch_cooperative(
     unsigned block_z, unsigned shared_bytes, mk_cu_stream stream, void **parameters) {
     return launch_any(
         function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, stream, parameters, true);
+}
+
+mk_cu_result launch_with(
+    const mk_cu_launch_config *config, mk_cu_function function, void **parameters, void **) {
+    bool overlaps = false;
+    for (unsigned i = 0; i < config->attribute_count; i++) {
+        if (config->attributes[i].id != MK_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION) return INVALID_VALUE;
+        overlaps = config->attributes[i].value.flag != 0;
+    }
+    return launch_any(
+        function, {config->grid_x, config->grid_y, config->grid_z}, {config->block_x, config->block_y, config->block_z},
+        config->shared_bytes, config->stream, parameters, false, overlaps);
 }
 
 // MARK: Streams and events
@@ -681,6 +694,7 @@ void mk_emulator_driver(mk_cuda_driver *d) {
     d->function_set = function_set;
     d->launch = launch;
     d->launch_cooperative = launch_cooperative;
+    d->launch_with = launch_with;
     d->stream_create = stream_create;
     d->stream_destroy = stream_destroy;
     d->stream_wait = stream_wait;

@@ -14,8 +14,8 @@
 #define DEVICE_MEMBER inline
 #define DEVICE_CALL static __attribute__((noinline))
 #define KERNEL_ARGUMENT const
+#define KERNEL_PAIRED KERNEL
 #define KERNEL static inline __attribute__((always_inline)) void
-#define KERNEL_PAIR KERNEL
 #define threadIdx (emulator::current->index)
 #define blockIdx (emulator::current->warp->block->index)
 #define gridDim (emulator::current_launch->grid)
@@ -143,6 +143,10 @@ DEVICE unsigned bf16_pair(float low, float high) {
     const unsigned a = __float_as_uint(low), b = __float_as_uint(high);
     return (a + 0x7fffu + (a >> 16 & 1)) >> 16 | ((b + 0x7fffu + (b >> 16 & 1)) & 0xffff0000u);
 }
+
+DEVICE void let_next_launch_begin() {}
+// Every launch begins when the one before it is done.
+DEVICE void wait_for_launches() { emulator::current->has_waited = true; }
 
 DEVICE char *dynamic_shared() { return emulator::current->warp->block->shared; }
 

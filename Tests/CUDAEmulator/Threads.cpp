@@ -216,6 +216,7 @@ void release(Block &block) {
 void fiber_main() {
     current_launch->kernel(current_launch->arguments);
     Fiber &self = *current;
+    if (current_launch->overlaps && !self.has_waited) fail("does not wait for the launch that it overlaps");
     close_copies();
     wait_copies(0);
     Warp &warp = *self.warp;
@@ -260,6 +261,7 @@ void prepare(Place &place, index3 index) {
             fiber.place = (lane * factor + offset) & 31;
             fiber.bit = 1u << fiber.place;
             fiber.waits_for = "nothing";
+            fiber.has_waited = false;
             fiber.copies = &place.copies[(w * 32 + lane) * Fiber::capacity];
             fiber.first_copy = fiber.copy_end = fiber.groups = 0;
             // Not all at the same place of a page: caches are cut by address.

@@ -37,6 +37,7 @@ struct Fiber {
     unsigned bit;
     /// What it waits for, to name it.
     const char *waits_for;
+    bool has_waited;
     // A ring of copies, and the number of groups that were closed.
     enum { capacity = 64 };
     Copy *copies;
@@ -78,6 +79,8 @@ struct Launch {
     unsigned threads;
     size_t shared_bytes;
     bool cooperative;
+    /// Whether it may begin while the launch before it runs, on a card: each thread must wait for that one.
+    bool overlaps;
     unsigned seed;
 };
 

@@ -43,6 +43,26 @@ enum {
     MK_CU_FUNC_MAX_DYNAMIC_SHARED = 8,
 };
 
+// CUlaunchAttributeID
+enum { MK_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6 };
+
+/// CUlaunchAttribute.
+typedef struct {
+    int id;
+    union {
+        long long words[8];
+        int flag;
+    } value;
+} mk_cu_launch_attribute;
+
+/// CUlaunchConfig.
+typedef struct {
+    unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+    mk_cu_stream stream;
+    mk_cu_launch_attribute *attributes;
+    unsigned attribute_count;
+} mk_cu_launch_config;
+
 // CUstreamCaptureMode
 enum { MK_CU_CAPTURE_RELAXED = 2 };
 
@@ -85,6 +105,9 @@ typedef struct {
     mk_cu_result (*launch_cooperative)(
         mk_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
         unsigned block_z, unsigned shared_bytes, mk_cu_stream stream, void **parameters);
+    /// Null if the driver lacks it.
+    mk_cu_result (*launch_with)(
+        const mk_cu_launch_config *config, mk_cu_function function, void **parameters, void **extra);
     mk_cu_result (*stream_create)(mk_cu_stream *stream, unsigned flags);
     mk_cu_result (*stream_destroy)(mk_cu_stream stream);
     mk_cu_result (*stream_wait)(mk_cu_stream stream);

@@ -205,6 +205,8 @@ DEVICE void turn_head(
 
 // Grid: rows. Warps take the row's heads. Shared memory: dim / 2 pairs of floats.
 KERNEL rope_and_store(const mk_rope_arguments p) {
+    let_next_launch_begin();
+    wait_for_launches();
     const int row = blockIdx.x, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     const int dim = p.cache.dim, half = dim / 2, kv = p.cache.kv_heads;
     float *q = (float *)p.qkv + (long long)row * p.ld;
@@ -254,7 +256,9 @@ DEVICE void put_attended(const mk_attention_arguments &p, int row, int k, float 
 
 // Grid: x rows · kv heads, y pages. Shared memory: floats of the queries [group][dim], key, value and rotations [dim] of the
 // row, and attention_work. Of a row with several pages, the block that ends last adds them.
-KERNEL_PAIR attend_rows(const mk_attention_arguments p) {
+KERNEL_PAIRED attend_rows(const mk_attention_arguments p) {
+    let_next_launch_begin();
+    wait_for_launches();
     const int kv = p.cache.kv_heads, dim = p.cache.dim, group = p.heads / kv, half = dim / 2;
     const int row = blockIdx.x / kv, head = blockIdx.x % kv, thread = threadIdx.x, warp = thread >> 5;
     const int position = ((const int *)p.row_positions)[row];

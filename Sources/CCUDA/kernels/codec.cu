@@ -1,19 +1,30 @@
 // What the codec decoder needs beside convolutions: codebook sums, its transformer's attention and norms, the ConvNeXt
 // front, histories.
 
-// Grid: rows.
+// Grid: rows. Shared memory: the row's codes.
 KERNEL sum_codebooks(const mk_codebook_arguments p) {
+    let_next_launch_begin();
+    wait_for_launches();
     const int row = blockIdx.x;
-    const int *codes = (const int *)p.codes + row * p.groups;
+    int *codes = (int *)dynamic_shared();
+    for (int g = threadIdx.x; g < p.groups; g += MK_THREADS)
+        codes[g] = min(max(((const int *)p.codes)[row * p.groups + g], 0), p.entries - 1);
+    __syncthreads();
     for (int k = threadIdx.x; k < p.ld_output; k += MK_THREADS) {
         float sum = 0;
         if (k < p.width) {
-            int code = min(max(codes[0], 0), p.entries - 1);
-            sum = ((const float *)p.tables)[(long long)code * p.width + k];
+            sum = ((const float *)p.tables)[(long long)codes[0] * p.width + k];
         } else if (k < 2 * p.width) {
-            for (int g = 1; g < p.groups; g++) {
-                int code = min(max(codes[g], 0), p.entries - 1);
-                sum += ((const float *)p.tables)[((long long)g * p.entries + code) * p.width + k - p.width];
+            for (int base = 1; base < p.groups; base += 8) {
+                float v[8];
+#pragma unroll
+                for (int i = 0; i < 8; i++) {
+                    const int g = min(base + i, p.groups - 1);
+                    v[i] = ((const float *)p.tables)[((long long)g * p.entries + codes[g]) * p.width + k - p.width];
+                }
+#pragma unroll
+                for (int i = 0; i < 8; i++)
+                    if (base + i < p.groups) sum += v[i];
             }
         }
         half_bits high, low;
@@ -36,20 +47,32 @@ DEVICE float block_total(float v, float *shared) {
 
 // Grid: rows. Shared memory: (MK_WARPS + ld) floats.
 KERNEL depthwise_norm(const mk_depthwise_arguments p) {
+    let_next_launch_begin();
+    const float *weights = (const float *)p.weights;
+    for (int c = threadIdx.x; c < p.width; c += MK_THREADS) {
+#pragma unroll
+        for (int tap = 0; tap < 7; tap++) prefetch_l2(weights + tap * p.ld + c);
+        prefetch_l2((const float *)p.bias + c);
+        prefetch_l2((const float *)p.norm_weight + c);
+        prefetch_l2((const float *)p.norm_bias + c);
+    }
+    wait_for_launches();
     const int row = blockIdx.x, session = row / p.columns, column = row - session * p.columns;
     const int slot = ((const int *)p.slots)[session];
     float *shared = (float *)dynamic_shared(), *y = shared + MK_WARPS;
-    const float *weights = (const float *)p.weights;
     float sum = 0;
     for (int c = threadIdx.x; c < p.width; c += MK_THREADS) {
-        float v = ((const float *)p.bias)[c];
+        float v = ((const float *)p.bias)[c], x[7];
+#pragma unroll
         for (int tap = 0; tap < 7; tap++) {
-            int from = column - 6 + tap;
-            float x = from >= 0
-                ? ((const float *)p.x)[(long long)(session * p.columns + from) * p.ld + c]
-                : ((const float *)p.history)[(long long)slot * p.history_stride + (long long)(from + 6) * p.ld + c];
-            v = fmaf(weights[tap * p.ld + c], x, v);
+            const int from = column - 6 + tap;
+            const float *at = from >= 0
+                ? (const float *)p.x + (long long)(session * p.columns + from) * p.ld
+                : (const float *)p.history + (long long)slot * p.history_stride + (long long)(from + 6) * p.ld;
+            x[tap] = at[c];
         }
+#pragma unroll
+        for (int tap = 0; tap < 7; tap++) v = fmaf(weights[tap * p.ld + c], x[tap], v);
         y[c] = v;
         sum += v;
     }
@@ -74,6 +97,8 @@ KERNEL depthwise_norm(const mk_depthwise_arguments p) {
 // Grid: x entries, y sessions. The new history is the end of (history, fresh columns); it may overlap the old one, and
 // is copied towards older columns.
 KERNEL roll_histories(const mk_roll_arguments p) {
+    let_next_launch_begin();
+    wait_for_launches();
     const mk_roll_entry e = ((const mk_roll_entry *)p.entries)[blockIdx.x];
     const int slot = ((const int *)p.slots)[blockIdx.y];
     char *history = (char *)e.history + (long long)slot * e.history_stride;
@@ -96,65 +121,92 @@ KERNEL roll_histories(const mk_roll_arguments p) {
     }
 }
 
+// Eight floats of a row from element k on, zeros behind `width`; rows begin at multiples of 16 bytes.
+DEVICE void load_eight(const float *row, int k, int width, float (&v)[8]) {
+    if (k + 8 <= width) {
+        const float4 a = *(const float4 *)(row + k), b = *(const float4 *)(row + k + 4);
+        v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) v[i] = k + i < width ? row[k + i] : 0.0f;
+    }
+}
+
 // Tiles [T · y, T · y + T) of a linear layer behind an RMSNorm: prepare and gemm of linear.cu in one, to the bit. A
 // warp takes its run's chunks from the float rows themselves.
-// Grid: x blocks of 8 rows, y blocks of T tiles. Shared memory: MK_WARPS · (T · 64 + 8) floats.
+// Grid: x blocks of 8 rows, y blocks of T tiles. Shared memory: MK_WARPS · (T · 64 + 8) floats, and the layer's terms.
 template <int T>
 DEVICE void gemm_normed(const mk_normed_arguments &p) {
+    let_next_launch_begin();
     const mk_gemm_arguments &product = p.product;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int row0 = blockIdx.x * 8, row = row0 + g, tile0 = blockIdx.y * T;
     const int run = ceiling(product.chunks, MK_WARPS);
     const int begin = min(product.chunks, warp * run), end = min(product.chunks, begin + run);
     float *partial = (float *)dynamic_shared(), *run_sums = partial + MK_WARPS * T * 64;
+    uint4 b[1][T];
+    float gains[8];
+    const half_bits *weights = (const half_bits *)product.weights + lane * 8;
+    auto load_layer = [&](int c) {
+#pragma unroll
+        for (int i = 0; i < T; i++) {
+            b[0][i] = make_uint4(0, 0, 0, 0);
+            if (tile0 + i < product.tiles)
+                b[0][i] = load_half_row(weights + ((long long)(tile0 + i) * product.chunks + c) * (MK_TILE * MK_CHUNK));
+        }
+        load_eight((const float *)p.gain, c * MK_CHUNK + t * 8, p.width, gains);
+    };
+    if (begin < end) load_layer(begin);
+    // The pair of outputs that this thread finishes.
+    const int out_tile = threadIdx.x >> 5, out_row = (threadIdx.x & 31) >> 2;
+    const int column = out_tile * MK_TILE + (threadIdx.x & 3) * 2, n = tile0 * MK_TILE + column;
+    const bool finishes = out_tile < T && row0 + out_row < product.rows && tile0 + out_tile < product.tiles;
+    const layer_terms<T * MK_TILE> layer = {run_sums + MK_WARPS * 8};
+    layer.copy(product, tile0 * MK_TILE);
+    wait_for_launches();
+    row_terms own;
+    if (finishes) own.load(product, row0 + out_row, n);
+
     float sums[T][1][4], squares = 0;
 #pragma unroll
     for (int i = 0; i < T; i++)
 #pragma unroll
         for (int j = 0; j < 4; j++) sums[i][0][j] = 0;
     for (int c = begin; c < end; c++) {
-        uint4 high[1][1], low[1][1], b[1][T];
-#pragma unroll
-        for (int i = 0; i < T; i++) {
-            const long long at = ((long long)(tile0 + i) * product.chunks + c) * (MK_TILE * MK_CHUNK) + lane * 8;
-            b[0][i] = make_uint4(0, 0, 0, 0);
-            if (tile0 + i < product.tiles) b[0][i] = load_half_row((const half_bits *)product.weights + at);
-        }
+        uint4 high[1][1], low[1][1];
         float v[8], y[8];
+        load_eight(
+            (const float *)p.x + (long long)row * p.ld_x, c * MK_CHUNK + t * 8, row < product.rows ? p.width : 0, v);
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const int k = c * MK_CHUNK + t * 8 + i;
-            const bool live = row < product.rows && k < p.width;
-            v[i] = live ? ((const float *)p.x)[(long long)row * p.ld_x + k] : 0.0f;
-            y[i] = live ? v[i] * ((const float *)p.gain)[k] : 0.0f;
-        }
+        for (int i = 0; i < 8; i++) y[i] = v[i] * gains[i];
         squares += sum_of_four(sum_of_squares(v));
         split_eight<MK_F16>(y, high[0][0], low[0][0]);
         multiply_chunks<MK_F16, T, 1, 1>(sums, high, low, b);
+        if (c + 1 < end) load_layer(c + 1);
     }
 #pragma unroll
-    for (int i = 0; i < T; i++) {
-        float *at = partial + ((warp * T + i) * 32 + lane) * 2;
-        at[0] = sums[i][0][0] + sums[i][0][2];
-        at[1] = sums[i][0][1] + sums[i][0][3];
-    }
+    for (int i = 0; i < T; i++)
+        ((float2 *)partial)[(warp * T + i) * 32 + lane] =
+            make_float2(sums[i][0][0] + sums[i][0][2], sums[i][0][1] + sums[i][0][3]);
     if (t == 0) run_sums[g * MK_WARPS + warp] = squares;
+    copy_async_commit();
+    copy_async_wait<0>();
     __syncthreads();
-    const int item = threadIdx.x, i = item >> 5, item_row = (item & 31) >> 2;
-    if (i >= T || row0 + item_row >= product.rows || tile0 + i >= product.tiles) return;
+    if (!finishes) return;
     float v0 = 0, v1 = 0;
+#pragma unroll
     for (int s = 0; s < MK_WARPS; s++) {
-        const float *at = partial + ((s * T + i) * 32 + (item & 31)) * 2;
-        v0 += at[0];
-        v1 += at[1];
+        const float2 v = ((const float2 *)partial)[s * T * 32 + threadIdx.x];
+        v0 += v.x;
+        v1 += v.y;
     }
-    const float scale = inverse_rms(run_sums + item_row * MK_WARPS, p.width, p.epsilon);
-    finish<MK_F16>(product, row0 + item_row, (tile0 + i) * MK_TILE + (item & 3) * 2, v0 * scale, v1 * scale);
+    const float scale = inverse_rms(run_sums + out_row * MK_WARPS, p.width, p.epsilon);
+    finish<MK_F16>(product, row0 + out_row, n, column, v0 * scale, v1 * scale, layer, own);
 }
 
-KERNEL gemm_f16_normed1(const mk_normed_arguments p) { gemm_normed<1>(p); }
-KERNEL gemm_f16_normed2(const mk_normed_arguments p) { gemm_normed<2>(p); }
-KERNEL gemm_f16_normed4(const mk_normed_arguments p) { gemm_normed<4>(p); }
+KERNEL_PAIRED gemm_f16_normed1(const mk_normed_arguments p) { gemm_normed<1>(p); }
+KERNEL_PAIRED gemm_f16_normed2(const mk_normed_arguments p) { gemm_normed<2>(p); }
+KERNEL_PAIRED gemm_f16_normed4(const mk_normed_arguments p) { gemm_normed<4>(p); }
 
 // Where position j of a head keeps element 0 of its key; its value is value_offset floats later.
 DEVICE float *frame_key(const mk_cache &c, int slot, int head, int j) {
@@ -167,6 +219,7 @@ DEVICE float *frame_key(const mk_cache &c, int slot, int head, int j) {
 // holds elements l and dim / 2 + l of a head.
 // Grid: x rows, y pairs of heads. Shared memory: columns · dim / 2 pairs, then [MK_WARPS][dim + 2] floats.
 KERNEL attend_frames(const mk_frame_attention_arguments p) {
+    let_next_launch_begin();
     const int dim = p.cache.dim, half = dim / 2, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int row = blockIdx.x, column = row % p.columns, group = warp % MK_FRAME_GROUPS;
     const int head = blockIdx.y * (MK_WARPS / MK_FRAME_GROUPS) + warp / MK_FRAME_GROUPS;
@@ -176,9 +229,30 @@ KERNEL attend_frames(const mk_frame_attention_arguments p) {
     float *sums = (float *)(turns + p.columns * half);
     for (int i = threadIdx.x; i < (column + 1) * half; i += MK_THREADS)
         turns[i] = rotation(start + i / half, ((const float *)p.frequencies)[i % half]);
-    __syncthreads();
 
     const bool live = lane < half && head < p.heads;
+    const int oldest = max(0, position - p.window + 1);
+    const int first = oldest + ((group - oldest) & (MK_FRAME_GROUPS - 1));
+    float k0[MK_FRAME_BATCH], k1[MK_FRAME_BATCH], v0[MK_FRAME_BATCH], v1[MK_FRAME_BATCH];
+    // Slots and positions come from the host. Positions before the packet's were kept by passes that ended before this
+    // one's first launch began. So these need no wait.
+    auto load_kept = [&](int base) {
+#pragma unroll
+        for (int i = 0; i < MK_FRAME_BATCH; i++) {
+            const int j = base + i * MK_FRAME_GROUPS;
+            k0[i] = k1[i] = v0[i] = v1[i] = 0;
+            if (!live || j >= start) continue;
+            const float *at = frame_key(p.cache, slot, head, j) + lane;
+            k0[i] = at[0];
+            k1[i] = at[half];
+            v0[i] = at[value_offset(p.cache)];
+            v1[i] = at[value_offset(p.cache) + half];
+        }
+    };
+    load_kept(first);
+    wait_for_launches();
+    __syncthreads();
+
     const float *own = (const float *)p.qkv + (long long)row * p.ld + head * dim + lane;
     const int keys = p.heads * dim, values = 2 * keys;
     float q0 = 0, q1 = 0;
@@ -188,29 +262,19 @@ KERNEL attend_frames(const mk_frame_attention_arguments p) {
         q1 = own[half] * turn.x + own[0] * turn.y;
     }
     const float scale = 1.0f / sqrtf((float)dim);
-    const int oldest = max(0, position - p.window + 1);
-    const int first = oldest + ((group - oldest) & (MK_FRAME_GROUPS - 1));
     float maximum = -INFINITY, total = 0, sum0 = 0, sum1 = 0;
     for (int base = first; base <= position; base += MK_FRAME_GROUPS * MK_FRAME_BATCH) {
-        float k0[MK_FRAME_BATCH], k1[MK_FRAME_BATCH], v0[MK_FRAME_BATCH], v1[MK_FRAME_BATCH], scores[MK_FRAME_BATCH];
+        float scores[MK_FRAME_BATCH];
+        if (base != first) load_kept(base);
 #pragma unroll
         for (int i = 0; i < MK_FRAME_BATCH; i++) {
             const int j = base + i * MK_FRAME_GROUPS;
-            k0[i] = k1[i] = v0[i] = v1[i] = 0;
-            if (!live || j > position) continue;
-            if (j < start) {
-                const float *at = frame_key(p.cache, slot, head, j) + lane;
-                k0[i] = at[0];
-                k1[i] = at[half];
-                v0[i] = at[value_offset(p.cache)];
-                v1[i] = at[value_offset(p.cache) + half];
-            } else {
-                const float *at = own - (long long)(position - j) * p.ld;
-                k0[i] = at[keys];
-                k1[i] = at[keys + half];
-                v0[i] = at[values];
-                v1[i] = at[values + half];
-            }
+            if (!live || j < start || j > position) continue;
+            const float *at = own - (long long)(position - j) * p.ld;
+            k0[i] = at[keys];
+            k1[i] = at[keys + half];
+            v0[i] = at[values];
+            v1[i] = at[values + half];
         }
         float highest = maximum;
 #pragma unroll

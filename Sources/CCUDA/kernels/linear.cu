@@ -46,18 +46,68 @@ DEVICE long long output_place(int rows, int row, int k, int ld) {
 
 DEVICE uint4 load_half_row(const half_bits *p) { return *(const uint4 *)p; }
 
-// Two neighbouring outputs n and n + 1 of a row.
-template <int HALF>
-DEVICE void finish(const mk_gemm_arguments &p, int row, int n, float v0, float v1) {
-    if (p.row_scale) {
-        float s = ((const float *)p.row_scale)[row];
-        v0 *= s;
-        v1 *= s;
+// What the epilogue reads beside the sums. Loaded before them where that can be: one after the other these loads would take
+// longer than the sums.
+//
+// Of the layer, for COLUMNS outputs of a block, in shared memory: bias, scale, alpha, 1 / beta, [4][COLUMNS].
+template <int COLUMNS>
+struct layer_terms {
+    const float *at;
+
+    // Copies, as part of the thread's next group, those of outputs from n on.
+    DEVICE_MEMBER void copy(const mk_gemm_arguments &p, int n) const {
+        const int piece = threadIdx.x, array = piece / (COLUMNS / 4);
+        if (piece >= COLUMNS) return;
+        n += piece % (COLUMNS / 4) * 4;
+        const mk_address from = array == 0 ? p.bias : array == 1 ? p.scale : array == 2 ? p.alpha : p.inverse_beta;
+        if (from && n < p.tiles * MK_TILE)
+            copy_async((char *)at + piece * 16, (const float *)from + (array == 1 ? n : n % p.period));
     }
-    int channel = n % p.period;
+
+    DEVICE_MEMBER float2 load(int array, int column) const { return *(const float2 *)(at + array * COLUMNS + column); }
+    DEVICE_MEMBER float2 bias(int column) const { return load(0, column); }
+    DEVICE_MEMBER float2 scale(int column) const { return load(1, column); }
+    DEVICE_MEMBER float2 alpha(int column) const { return load(2, column); }
+    DEVICE_MEMBER float2 inverse_beta(int column) const { return load(3, column); }
+};
+
+// The same from where they are; `column` is the output.
+struct distant_terms {
+    const mk_gemm_arguments &p;
+
+    DEVICE_MEMBER float2 load(mk_address from, int n) const { return *(const float2 *)((const float *)from + n); }
+    DEVICE_MEMBER float2 bias(int n) const { return load(p.bias, n % p.period); }
+    DEVICE_MEMBER float2 scale(int n) const { return load(p.scale, n); }
+    DEVICE_MEMBER float2 alpha(int n) const { return load(p.alpha, n % p.period); }
+    DEVICE_MEMBER float2 inverse_beta(int n) const { return load(p.inverse_beta, n % p.period); }
+};
+
+// Of two neighbouring outputs n and n + 1 of a row; n is even.
+struct row_terms {
+    float scale;
+    float2 residual;
+
+    DEVICE_MEMBER void load(const mk_gemm_arguments &p, int row, int n) {
+        scale = 1;
+        residual = make_float2(0, 0);
+        if (p.row_scale) scale = ((const float *)p.row_scale)[row];
+        if (p.residual) residual = *(const float2 *)((const float *)p.residual + (long long)row * p.ld_raw + n);
+    }
+};
+
+// Outputs n and n + 1 of a row; n is even, and `column` the place of n among the block's.
+template <int HALF, class TERMS>
+DEVICE void finish(
+    const mk_gemm_arguments &p, int row, int n, int column, float v0, float v1, const TERMS &layer,
+    const row_terms &own) {
+    if (p.row_scale) {
+        v0 *= own.scale;
+        v1 *= own.scale;
+    }
     if (p.bias) {
-        v0 += ((const float *)p.bias)[channel];
-        v1 += ((const float *)p.bias)[channel + 1];
+        const float2 bias = layer.bias(column);
+        v0 += bias.x;
+        v1 += bias.y;
     }
     if (p.activation == MK_SWIGLU) {
         half_bits high, low;
@@ -75,24 +125,32 @@ DEVICE void finish(const mk_gemm_arguments &p, int row, int n, float v0, float v
         v1 = gelu(v1);
     }
     if (p.scale) {
-        v0 *= ((const float *)p.scale)[n];
-        v1 *= ((const float *)p.scale)[n + 1];
+        const float2 scale = layer.scale(column);
+        v0 *= scale.x;
+        v1 *= scale.y;
     }
     if (p.residual) {
-        const float *r = (const float *)p.residual + (long long)row * p.ld_raw + n;
-        v0 += r[0];
-        v1 += r[1];
+        v0 += own.residual.x;
+        v1 += own.residual.y;
     }
     if (p.raw) {
         int to = p.raw_rows ? ((const int *)p.raw_rows)[row] : row;
         float *r = (float *)p.raw + (long long)to * p.ld_raw + n;
-        if (n < p.stored) r[0] = p.clamp ? fminf(1.0f, fmaxf(-1.0f, v0)) : v0;
-        if (n + 1 < p.stored) r[1] = p.clamp ? fminf(1.0f, fmaxf(-1.0f, v1)) : v1;
+        const float2 stored = p.clamp
+            ? make_float2(fminf(1.0f, fmaxf(-1.0f, v0)), fminf(1.0f, fmaxf(-1.0f, v1)))
+            : make_float2(v0, v1);
+        if (n + 1 < p.stored && (p.ld_raw & 1) == 0) {
+            *(float2 *)r = stored;
+        } else {
+            if (n < p.stored) r[0] = stored.x;
+            if (n + 1 < p.stored) r[1] = stored.y;
+        }
     }
     if (p.output) {
         if (p.alpha) {
-            v0 = snake_beta(v0, ((const float *)p.alpha)[channel], ((const float *)p.inverse_beta)[channel]);
-            v1 = snake_beta(v1, ((const float *)p.alpha)[channel + 1], ((const float *)p.inverse_beta)[channel + 1]);
+            const float2 alpha = layer.alpha(column), inverse_beta = layer.inverse_beta(column);
+            v0 = snake_beta(v0, alpha.x, inverse_beta.x);
+            v1 = snake_beta(v1, alpha.y, inverse_beta.y);
         }
         half_bits h0, l0, h1, l1;
         split_half<HALF>(v0, h0, l0);
@@ -103,83 +161,128 @@ DEVICE void finish(const mk_gemm_arguments &p, int row, int n, float v0, float v
     }
 }
 
-// Tiles [tile0, tile0 + T) and G groups of 8 (split) or 16 (plain) rows from row0, for one run of chunks.
-template <int HALF, int SPLIT, int T, int G, int DEPTH>
-DEVICE void accumulate(
-    const mk_gemm_arguments &p, const half_bits *weights, int tile0, int row0, int begin, int end,
-    float (&sums)[T][G][4]) {
-    const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-    const int group_rows = SPLIT ? 8 : 16;
-    const int chunks_per_tap = p.chunks_per_tap;
-    const uint4 zero = make_uint4(0, 0, 0, 0);
-    int tap = begin / chunks_per_tap, within = begin - tap * chunks_per_tap;
+// Asynchronous copies of a warp's run of chunks, for tiles [tile0, tile0 + T) and G groups of 8 (split) or 16 (plain) rows
+// from row0. A stage holds a chunk of the rows, [G][2][32] units of 16 bytes, and of the tiles, [T][32]; a lane reads back
+// what it copied itself. What belongs to no row or tile is not copied: its sums are nobody's.
+template <int HALF, int SPLIT, int T, int G>
+struct chunk_copies {
+    static const int stage_bytes = G * 1024 + T * 512;
+    int tile0, row0, begin, count;
+    int tap, within;
     const half_bits *first[G], *second[G];
-    bool fresh = true;
-    for (int c = begin; c < end; c += DEPTH) {
-        uint4 a0[DEPTH][G], a1[DEPTH][G], b[DEPTH][T];
+
+    // Steps from `count` on go through the run again, for what rounding the weights lost.
+    DEVICE_MEMBER void weights(const mk_gemm_arguments &p, char *stage, int step) const {
+        const bool low = step >= count;
+        const int chunk = begin + (low ? step - count : step);
+        const half_bits *from = (const half_bits *)(low ? p.weights_low : p.weights) + (threadIdx.x & 31) * 8;
 #pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
-            bool live = c + d < end;
-            if (HALF != MK_BF16 && live && fresh) {
-#pragma unroll
-                for (int i = 0; i < G; i++) {
-                    int row = row0 + i * group_rows + g;
-                    first[i] = second[i] = 0;
-                    if (SPLIT) {
-                        if (row < p.rows) {
-                            row_source source = find_row(p, row, tap);
-                            first[i] = source.high;
-                            second[i] = source.low;
-                        }
-                    } else {
-                        if (row < p.rows) first[i] = find_row(p, row, tap).high;
-                        if (row + 8 < p.rows) second[i] = find_row(p, row + 8, tap).high;
-                    }
-                }
-                fresh = false;
-            }
-            int at = within * MK_CHUNK + t * 8;
+        for (int i = 0; i < T; i++)
+            if (tile0 + i < p.tiles)
+                copy_async(
+                    stage + G * 1024 + i * 512,
+                    from + ((long long)(tile0 + i) * p.chunks + chunk) * (MK_TILE * MK_CHUNK));
+    }
+
+    // Steps come in order.
+    DEVICE_MEMBER void inputs(const mk_gemm_arguments &p, char *stage, int step) {
+        const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+        if (HALF == MK_BF16) {
+            const int chunk = begin + (step >= count ? step - count : step);
 #pragma unroll
             for (int i = 0; i < G; i++) {
-                if (HALF == MK_BF16) {
-                    const int row = row0 + i * group_rows;
-                    const half_bits *piece =
-                        (const half_bits *)p.input + packed_place(p.rows, row, (c + d) * MK_CHUNK) + lane * 8;
-                    const bool there = live && row + g < p.rows;
-                    a0[d][i] = there ? load_half_row(piece) : zero;
-                    a1[d][i] = there ? load_half_row(piece + 256) : zero;
-                    continue;
-                }
-                a0[d][i] = live && first[i] ? load_half_row(first[i] + at) : zero;
-                a1[d][i] = live && second[i] ? load_half_row(second[i] + at) : zero;
+                const int row = row0 + i * 8;
+                const half_bits *from =
+                    (const half_bits *)p.input + packed_place(p.rows, row, chunk * MK_CHUNK) + lane * 8;
+                if (row + g >= p.rows) continue;
+                copy_async(stage + i * 1024, from);
+                copy_async(stage + i * 1024 + 512, from + 256);
             }
+            return;
+        }
+        bool is_new = false;
+        if (step == 0 || step == count) {
+            tap = begin / p.chunks_per_tap;
+            within = begin - tap * p.chunks_per_tap;
+            is_new = true;
+        } else if (++within == p.chunks_per_tap) {
+            within = 0;
+            tap++;
+            is_new = true;
+        }
+        if (is_new) {
 #pragma unroll
-            for (int i = 0; i < T; i++) {
-                const half_bits *w = weights + ((long long)(tile0 + i) * p.chunks + c + d) * (MK_TILE * MK_CHUNK);
-                b[d][i] = live && tile0 + i < p.tiles ? load_half_row(w + lane * 8) : zero;
-            }
-            if (HALF != MK_BF16 && live && ++within == chunks_per_tap) {
-                within = 0;
-                tap++;
-                fresh = true;
+            for (int i = 0; i < G; i++) {
+                const int row = row0 + i * (SPLIT ? 8 : 16) + g;
+                first[i] = second[i] = 0;
+                if (row < p.rows) {
+                    const row_source source = find_row(p, row, tap);
+                    first[i] = source.high;
+                    if (SPLIT) second[i] = source.low;
+                }
+                if (!SPLIT && row + 8 < p.rows) second[i] = find_row(p, row + 8, tap).high;
             }
         }
-        multiply_chunks<HALF, T, G, DEPTH>(sums, a0, a1, b);
+        const int at = within * MK_CHUNK + t * 8;
+#pragma unroll
+        for (int i = 0; i < G; i++) {
+            if (first[i]) copy_async(stage + i * 1024, first[i] + at);
+            if (second[i]) copy_async(stage + i * 1024 + 512, second[i] + at);
+        }
     }
-}
+};
 
-// Grid: x blocks of rows, y blocks of T tiles. Shared memory: MK_WARPS · T · G · 32 · (SPLIT ? 2 : 4) floats.
-template <int HALF, int SPLIT, int T, int G, int DEPTH>
+// Which outputs the `item`-th pair of a block of gemm are, and the first of the warps that have their runs.
+template <int SPLIT, int T, int G>
+struct gemm_pair {
+    int row, column, n, first_warp, at;
+    bool live;
+
+    DEVICE_MEMBER gemm_pair(const mk_gemm_arguments &p, int item) {
+        const int halves = SPLIT ? 1 : 2, group_rows = SPLIT ? 8 : 16, sets = MK_WARPS / p.splits;
+        const int half = item % halves, lane = item / halves % 32, group = item / (halves * 32);
+        const int j = group % G, i = group / G % T, set = group / (G * T), tile = blockIdx.y * T + i;
+        row = ((blockIdx.x * sets + set) * G + j) * group_rows + (lane >> 2) + half * 8;
+        column = i * MK_TILE + (lane & 3) * 2;
+        n = blockIdx.y * T * MK_TILE + column;
+        live = set < sets && row < p.rows && tile < p.tiles;
+        first_warp = set * p.splits;
+        at = ((i * G + j) * 32 + lane) * halves + half;
+    }
+};
+
+// Grid: x blocks of rows, y blocks of T tiles. Shared memory: STAGES stages for each warp, and the layer's terms.
+template <int HALF, int SPLIT, int T, int G, int STAGES>
 DEVICE void gemm(const mk_gemm_arguments &p) {
+    typedef chunk_copies<HALF, SPLIT, T, G> copies_of_run;
+    typedef gemm_pair<SPLIT, T, G> output_pair;
+    let_next_launch_begin();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int splits = p.splits, sets = MK_WARPS / splits;
-    const int split = warp % splits, set = warp / splits;
-    const int group_rows = SPLIT ? 8 : 16, values = SPLIT ? 2 : 4;
-    const int set_rows = G * group_rows;
-    const int tile0 = blockIdx.y * T;
-    const int run = ceiling(p.chunks, splits);
-    const int begin = min(p.chunks, split * run), end = min(p.chunks, begin + run);
-    float *partial = (float *)dynamic_shared();
+    const int splits = p.splits, set = warp / splits;
+    const int run = ceiling(p.chunks, splits), ring_bytes = STAGES * copies_of_run::stage_bytes;
+    char *ring = dynamic_shared() + warp * ring_bytes + lane * 16;
+
+    copies_of_run copies;
+    copies.tile0 = blockIdx.y * T;
+    copies.row0 = (blockIdx.x * (MK_WARPS / splits) + set) * G * (SPLIT ? 8 : 16);
+    copies.begin = min(p.chunks, warp % splits * run);
+    copies.count = copies.row0 < p.rows ? min(p.chunks, copies.begin + run) - copies.begin : 0;
+    const int steps = p.weights_low ? 2 * copies.count : copies.count;
+#pragma unroll
+    for (int i = 0; i < STAGES; i++)
+        if (i < steps) copies.weights(p, ring + i * copies_of_run::stage_bytes, i);
+    const layer_terms<T * MK_TILE> layer = {(const float *)(dynamic_shared() + MK_WARPS * ring_bytes)};
+    layer.copy(p, copies.tile0 * MK_TILE);
+    wait_for_launches();
+#pragma unroll
+    for (int i = 0; i < STAGES; i++) {
+        if (i < steps) copies.inputs(p, ring + i * copies_of_run::stage_bytes, i);
+        copy_async_commit();
+    }
+    // Of this thread's first pair of outputs, often its only one.
+    row_terms own;
+    const output_pair first(p, threadIdx.x);
+    if (first.live) own.load(p, first.row, first.n);
 
     float sums[T][G][4];
 #pragma unroll
@@ -188,59 +291,73 @@ DEVICE void gemm(const mk_gemm_arguments &p) {
         for (int j = 0; j < G; j++)
 #pragma unroll
             for (int k = 0; k < 4; k++) sums[i][j][k] = 0;
-    const int row0 = (blockIdx.x * sets + set) * set_rows;
-    if (row0 < p.rows) {
-        accumulate<HALF, SPLIT, T, G, DEPTH>(p, (const half_bits *)p.weights, tile0, row0, begin, end, sums);
-        if (p.weights_low)
-            accumulate<HALF, SPLIT, T, G, DEPTH>(p, (const half_bits *)p.weights_low, tile0, row0, begin, end, sums);
+    char *stage = ring;
+    for (int step = 0; step < steps; step++) {
+        copy_async_wait<STAGES - 1>();
+        uint4 a0[1][G], a1[1][G], b[1][T];
+#pragma unroll
+        for (int i = 0; i < G; i++) {
+            a0[0][i] = *(const uint4 *)(stage + i * 1024);
+            a1[0][i] = *(const uint4 *)(stage + i * 1024 + 512);
+        }
+#pragma unroll
+        for (int i = 0; i < T; i++) b[0][i] = *(const uint4 *)(stage + G * 1024 + i * 512);
+        multiply_chunks<HALF, T, G, 1>(sums, a0, a1, b);
+        if (step + STAGES < steps) {
+            copies.weights(p, stage, step + STAGES);
+            copies.inputs(p, stage, step + STAGES);
+        }
+        copy_async_commit();
+        stage += copies_of_run::stage_bytes;
+        if (stage == ring + ring_bytes) stage = ring;
     }
-    // partial[set][split][tile][group][lane][values]
+
+    // In place of the ring: [T][G][32] sums of each lane.
+    copy_async_wait<0>();
+    __syncwarp();
+    float *partial = (float *)(dynamic_shared() + warp * ring_bytes);
 #pragma unroll
     for (int i = 0; i < T; i++) {
 #pragma unroll
         for (int j = 0; j < G; j++) {
-            float *at = partial + (((warp * T + i) * G + j) * 32 + lane) * values;
+            const float *s = sums[i][j];
+            const int at = (i * G + j) * 32 + lane;
             if (SPLIT) {
-                at[0] = sums[i][j][0] + sums[i][j][2];
-                at[1] = sums[i][j][1] + sums[i][j][3];
+                ((float2 *)partial)[at] = make_float2(s[0] + s[2], s[1] + s[3]);
             } else {
-#pragma unroll
-                for (int k = 0; k < 4; k++) at[k] = sums[i][j][k];
+                ((float4 *)partial)[at] = make_float4(s[0], s[1], s[2], s[3]);
             }
         }
     }
     __syncthreads();
-    const int halves = values / 2;
-    const int items = sets * T * G * 32 * halves;
+    const int items = MK_WARPS / splits * T * G * 32 * (SPLIT ? 1 : 2);
     for (int item = threadIdx.x; item < items; item += MK_THREADS) {
-        int rest = item;
-        int half = rest % halves;
-        rest /= halves;
-        int source_lane = rest % 32;
-        rest /= 32;
-        int j = rest % G;
-        rest /= G;
-        int i = rest % T;
-        int item_set = rest / T;
-        int row = (blockIdx.x * sets + item_set) * set_rows + j * group_rows + (source_lane >> 2) + half * 8;
-        if (row >= p.rows || tile0 + i >= p.tiles) continue;
+        const output_pair out(p, item);
+        if (!out.live) continue;
+        if (item >= MK_THREADS) own.load(p, out.row, out.n);
+        const char *runs = dynamic_shared() + out.first_warp * ring_bytes;
         float v0 = 0, v1 = 0;
         for (int s = 0; s < splits; s++) {
-            const float *at =
-                partial + ((((item_set * splits + s) * T + i) * G + j) * 32 + source_lane) * values + half * 2;
-            v0 += at[0];
-            v1 += at[1];
+            const float2 v = ((const float2 *)(runs + s * ring_bytes))[out.at];
+            v0 += v.x;
+            v1 += v.y;
         }
-        finish<HALF>(p, row, (tile0 + i) * MK_TILE + (source_lane & 3) * 2, v0, v1);
+        finish<HALF>(p, out.row, out.n, out.column, v0, v1, layer, own);
     }
 }
 
-KERNEL gemm_bf16_split_narrow(const mk_gemm_arguments p) { gemm<MK_BF16, 1, 1, 1, 4>(p); }
-KERNEL gemm_bf16_split_wide(const mk_gemm_arguments p) { gemm<MK_BF16, 1, 2, 4, 1>(p); }
-KERNEL gemm_f16_split_narrow(const mk_gemm_arguments p) { gemm<MK_F16, 1, 1, 1, 4>(p); }
-KERNEL gemm_f16_split_wide(const mk_gemm_arguments p) { gemm<MK_F16, 1, 2, 4, 1>(p); }
-KERNEL gemm_f16_plain_narrow(const mk_gemm_arguments p) { gemm<MK_F16, 0, 1, 1, 4>(p); }
-KERNEL gemm_f16_plain_wide(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 4, 1>(p); }
+// Stages (ProductForm): what fits 96 KiB, so that two blocks find room.
+KERNEL_PAIRED gemm_bf16_split_narrow(const mk_gemm_arguments p) { gemm<MK_BF16, 1, 1, 1, 4>(p); }
+KERNEL_PAIRED gemm_f16_split_narrow(const mk_gemm_arguments p) { gemm<MK_F16, 1, 1, 1, 4>(p); }
+KERNEL_PAIRED gemm_f16_plain_narrow(const mk_gemm_arguments p) { gemm<MK_F16, 0, 1, 1, 4>(p); }
+KERNEL gemm_bf16_split_wide(const mk_gemm_arguments p) { gemm<MK_BF16, 1, 2, 4, 2>(p); }
+KERNEL gemm_f16_split_wide(const mk_gemm_arguments p) { gemm<MK_F16, 1, 2, 4, 2>(p); }
+KERNEL gemm_f16_plain_wide(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 4, 2>(p); }
+
+// Few rows, two or four tiles a block: where one tile a block made more blocks than multiprocessors.
+KERNEL_PAIRED gemm_f16_plain_narrow2(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 1, 3>(p); }
+KERNEL_PAIRED gemm_f16_plain_narrow4(const mk_gemm_arguments p) { gemm<MK_F16, 0, 4, 1, 2>(p); }
+KERNEL_PAIRED gemm_f16_split_narrow4(const mk_gemm_arguments p) { gemm<MK_F16, 1, 4, 1, 2>(p); }
 
 // Σ over a chunk's 32 squares, given each lane's sum over its own 8: lanes t = 0…3 of a row, in one order.
 DEVICE float sum_of_four(float v) {
@@ -270,6 +387,8 @@ DEVICE float inverse_rms(const float *run_sums, int width, float epsilon) {
 // Grid: rows. Shared memory: chunks + MK_WARPS floats.
 template <int HALF>
 DEVICE void prepare(const mk_prepare_arguments &p) {
+    let_next_launch_begin();
+    wait_for_launches();
     const int row = blockIdx.x, source = p.row_index ? ((const int *)p.row_index)[row] : row;
     const float *x = (const float *)p.x + (long long)source * p.ld, *gain = (const float *)p.gain;
     float *run_sums = (float *)dynamic_shared(), *chunk_sums = run_sums + MK_WARPS;

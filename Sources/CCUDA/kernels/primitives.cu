@@ -7,9 +7,8 @@
 // Called, not inlined: keeps the first start's compilation short.
 #define DEVICE_CALL static __device__ __noinline__
 #define KERNEL extern "C" __global__ void __launch_bounds__(MK_THREADS, 1)
-
-// Of whose blocks a multiprocessor takes two.
-#define KERNEL_PAIR extern "C" __global__ void __launch_bounds__(MK_THREADS, 2)
+// Two blocks find room on a multiprocessor: one may begin beside the launch before it.
+#define KERNEL_PAIRED extern "C" __global__ void __launch_bounds__(MK_THREADS, 2)
 
 // An argument of a kernel that functions it calls may refer to without a copy.
 #define KERNEL_ARGUMENT const __grid_constant__
@@ -19,6 +18,22 @@ typedef unsigned short half_bits;
 #ifndef INFINITY
 #define INFINITY __int_as_float(0x7f800000)
 #endif
+
+// Launches that overlap (CUDADevice.launch): lets the next one on the stream begin as soon as all blocks of this one have
+// come here. It then waits in wait_for_launches, so this may stand at the beginning.
+DEVICE void let_next_launch_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+// Waits until the launch before this one is done and its stores can be seen. As that one waited for the one before it, so
+// are all before. Before this a kernel may read what no launch of the stream writes (arguments, weights), and write nothing.
+DEVICE void wait_for_launches() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 DEVICE char *dynamic_shared() {
     extern __shared__ uint4 mk_dynamic_shared[];

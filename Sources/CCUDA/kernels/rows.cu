@@ -25,6 +25,8 @@ struct row_tiling {
 template <int WM, int WN, int T, int KG, int DEPTH, int STAGES>
 DEVICE void gemm_rows(const mk_gemm_arguments &p) {
     typedef row_tiling<WM, WN, T, KG, DEPTH, STAGES> form;
+    let_next_launch_begin();
+    wait_for_launches();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     // Warps of one scheduler (every fourth) have different rows: where some rows are missing, no scheduler is idle.
     const int k = warp % KG, warp_group = warp / KG % WM * 2, warp_tile = warp / KG / WM * T;
@@ -204,7 +206,9 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
         const int n = tile0 * MK_TILE + column;
         if (row >= p.rows || n >= p.tiles * MK_TILE) continue;
         const float2 v = *(const float2 *)(gathered + (row - group0 * 8) * form::ld + column);
-        finish<MK_BF16>(p, row, n, v.x, v.y);
+        row_terms own;
+        own.load(p, row, n);
+        finish<MK_BF16>(p, row, n, n, v.x, v.y, distant_terms{p}, own);
     }
 }
 

@@ -15,6 +15,7 @@ struct tiling {
     /// Pieces of 16 bytes in a stage: of 8 rows' or 8 outputs' part of a chunk there are 32.
     static const int inputs = KG * groups * 64, weights = KG * tiles * 32;
     static const int stage_bytes = (inputs + weights) * 16;
+    static const int sum_bytes = rows * ld * 4;
     static const int input_places = (inputs + MK_THREADS - 1) / MK_THREADS;
     static const int weight_places = (weights + MK_THREADS - 1) / MK_THREADS;
     static const int pairs = rows * columns / 2, pair_places = (pairs + MK_THREADS - 1) / MK_THREADS;
@@ -70,10 +71,11 @@ struct tile_copies {
 DEVICE uint4 renewed(uint4 v, unsigned zero) { return make_uint4(v.x ^ zero, v.y ^ zero, v.z ^ zero, v.w ^ zero); }
 
 // Grid: x blocks of rows, y blocks of tiles. Shared memory: MK_TILE_STAGES stages, or rows · ld floats if that is more;
-// with several groups of warps these behind the stages, for each.
+// with several groups of warps these behind the stages, for each; then the layer's terms.
 template <int HALF, int SPLIT, int WM, int WN, int T, int KG>
 DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
     typedef tiling<SPLIT, WM, WN, T, KG> form;
+    let_next_launch_begin();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int k = warp / (WM * WN), warp_group = warp / WN % WM * 2, warp_tile = warp % WN * T;
     const int row0 = blockIdx.x * form::rows, tile0 = blockIdx.y * form::tiles;
@@ -81,6 +83,10 @@ DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
     const int rounds = ceiling(runs, KG), steps = rounds * run;
     char *stages = dynamic_shared();
     float *gathered = (float *)(KG == 1 ? stages : stages + MK_TILE_STAGES * form::stage_bytes);
+    const layer_terms<form::columns> layer = {
+        (const float *)(stages + max(MK_TILE_STAGES * form::stage_bytes + (KG == 1 ? 0 : KG * form::sum_bytes),
+                                     form::sum_bytes))};
+    layer.copy(p, tile0 * MK_TILE);
     // Which the compiler cannot know.
     const unsigned zero = (unsigned)p.splits >> 30;
     const bool has_rows = row0 + warp_group * form::group_rows < p.rows;
@@ -101,6 +107,7 @@ DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
 #pragma unroll
     for (int i = 0; i < (KG == 1 ? 1 : form::pair_places); i++) pairs[i][0] = pairs[i][1] = 0;
 
+    wait_for_launches();
     int round = 0, in_run = 0;
     for (int step = 1 - MK_TILE_STAGES; step < steps; step++) {
         if (step >= 0) {
@@ -205,15 +212,12 @@ DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
         const int row = pair / (form::columns / 2), column = pair % (form::columns / 2) * 2;
         if (row0 + row >= p.rows || tile0 * MK_TILE + column >= p.tiles * MK_TILE) continue;
         const float2 v = *(const float2 *)(gathered + row * form::ld + column);
-        finish<HALF>(p, row0 + row, tile0 * MK_TILE + column, v.x, v.y);
+        row_terms own;
+        own.load(p, row0 + row, tile0 * MK_TILE + column);
+        finish<HALF>(p, row0 + row, tile0 * MK_TILE + column, column, v.x, v.y, layer, own);
     }
 }
 
 KERNEL gemm_f16_plain_rows128(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 0, 4, 4, 3, 1>(p); }
 KERNEL gemm_f16_plain_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 0, 2, 2, 4, 4>(p); }
 KERNEL gemm_f16_split_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 1, 4, 1, 4, 4>(p); }
-
-// Few rows, two or four tiles a block: where one tile a block made more blocks than multiprocessors.
-KERNEL gemm_f16_plain_narrow2(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 1, 4>(p); }
-KERNEL gemm_f16_plain_narrow4(const mk_gemm_arguments p) { gemm<MK_F16, 0, 4, 1, 2>(p); }
-KERNEL gemm_f16_split_narrow4(const mk_gemm_arguments p) { gemm<MK_F16, 1, 4, 1, 2>(p); }
