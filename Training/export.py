@@ -38,7 +38,9 @@ def main():
     talker.load_state_dict({k: v.float() for k, v in torch.load(a.talker, map_location="cpu").items()})
     save = lambda state, dtype, path: save_file({k: v.detach().to(dtype).contiguous().clone() for k, v in state.items()},
                                                 path, metadata={"format": "pt"})
-    save(talker.released_state(), torch.bfloat16, a.out / "model.safetensors")
+    state = {k: v * configs.SHARPNESS if k.endswith("codec_head.weight") or ".lm_head." in k else v
+             for k, v in talker.released_state().items()}
+    save(state, torch.bfloat16, a.out / "model.safetensors")
     save(load_codec(a.codec, torch.device("cpu")).released_state(), torch.float16, speech / "model.safetensors")
     size = sum(f.stat().st_size for f in a.out.rglob("*") if f.is_file())
     print(f"{a.out}: {size / 1e6:.2f} MB")

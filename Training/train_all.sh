@@ -5,12 +5,13 @@
 #
 # WORK: folder for what is made (15 GB). CORPUS: train.txt (or train.txt.gz), heldout.txt, vocab.json, merges.txt. DEBS:
 # the Debian packages of the teachers. PACKAGES: pystoi, pesq and what pesq's build asks for, as pip takes them; without
-# them the codec is trained unheard. CODEC_SECONDS, TALKER_SECONDS, POLISH_SECONDS: of training, start included.
+# them the codec is trained unheard. CODEC_SECONDS, TALKER_SECONDS, POLISH_SECONDS: of training, start included. CODEC_FROM:
+# an earlier codec.pt to go on from, at CODEC_START of the schedule.
 # DEADLINE: seconds from the start at which all must be over; the last step takes what is left. HOURS: of speech a voice.
 # A file that is in WORK already is used as it is: codec.pt, codes.npz, talker.pt. WORK/progress.log says which step runs.
 set -u
 work=$1 corpus=$2 debs=$3 packages=${4:-} here=$(cd "$(dirname "$0")" && pwd)
-codec_seconds=${CODEC_SECONDS:-580} talker_seconds=${TALKER_SECONDS:-470} polish_seconds=${POLISH_SECONDS:-150}
+codec_seconds=${CODEC_SECONDS:-640} talker_seconds=${TALKER_SECONDS:-440} polish_seconds=${POLISH_SECONDS:-0}
 deadline=${DEADLINE:-1320} hours=${HOURS:-20.1} workers=${WORKERS:-$(($(nproc) - 2))}
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2 TOKENIZERS_PARALLELISM=false PYTHONPATH=$work/packages
 export TORCHINDUCTOR_CACHE_DIR=$work/inductor TRITON_CACHE_DIR=$work/triton
@@ -51,7 +52,8 @@ fi
 if [ ! -e "$work/codec.pt" ]; then
     say codec
     python3 "$here/train_codec.py" --speech "$work/speech" --held "$work/held" --out "$work/codec.pt" \
-        --codes "$work/codes.npz" --seconds "$(left "$codec_seconds")" > "$work/codec.log" 2>&1 || say "codec failed"
+        ${CODEC_FROM:+--resume "$CODEC_FROM" --start "${CODEC_START:-0.3}"} --codes "$work/codes.npz" \
+        --seconds "$(left "$codec_seconds")" > "$work/codec.log" 2>&1 || say "codec failed"
 fi
 [ -e "$work/codec.pt" ] || exit 1
 cp "$work/codec.pt" "$work/codec-before.pt"
@@ -64,7 +66,7 @@ fi
 if [ ! -e "$work/talker.pt" ]; then
     say talker
     python3 "$here/train_talker.py" --codes "$work/codes.npz" --text "$work/train.txt" --tokens "$work" \
-        --out "$work/talker.pt" --seconds "$(left "$talker_seconds")" > "$work/talker.log" 2>&1 || say "talker failed"
+        --out "$work/talker.pt" --dropout 0.15 --seconds "$(left "$talker_seconds")" > "$work/talker.log" 2>&1 || say "talker failed"
 fi
 say generate
 timeout 40 python3 "$here/generate.py" --talker "$work/talker.pt" --tokens "$work" --text "$work/heldout.txt" \
