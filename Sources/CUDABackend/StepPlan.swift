@@ -48,14 +48,21 @@ final class StepPlan {
         self.positions = positions
         inputChunks = inputWidth / Int(MK_CHUNK)
         var entries: [mk_stream_entry] = []
+        // The code predictor's passes read the same layers: some stay in the L2 cache, the others pass through.
+        let keptBytes = (KernelCompiler.defines["MK_KEEP"] ?? 0) << 20
+        var passBytes = 0
         func add(_ layer: PackedLayer, tiles: Int, unit: Int = 1) {
+            passBytes += tiles * layer.chunks * 512
+            let isKept = positions != nil && passBytes <= keptBytes
+            let policy = keptBytes == 0 ? MK_USUAL : isKept ? MK_KEPT : MK_PASSING
             entries.append(
                 mk_stream_entry(
-                    weights: layer.weights.address, units: Int32(tiles / unit), unit: UInt16(unit),
-                    chunks: UInt16(layer.chunks)))
+                    weights: layer.weights.address, units: Int32(tiles / unit), unit: UInt8(unit),
+                    policy: UInt8(policy), chunks: UInt16(layer.chunks)))
         }
         let residualTiles = stack.ld / Int(MK_TILE)
         func addStack() {
+            passBytes = 0
             if let projection { add(projection, tiles: residualTiles) }
             for layer in stack.layers {
                 add(layer.qkv, tiles: ceiling(stack.qkvWidth, Int(MK_TILE)))
@@ -192,6 +199,7 @@ final class StepPlan {
         a.key_queries_inverse = inverse(group)
         a.head_items_inverse = inverse(s.heads / itemHeads)
         a.half_inverse = inverse(s.headDimension / 2)
+        a.ring = Int32(shared.ring)
         a.streams_at = shared.streams
         a.partials_in_area = Int32(Int(MK_WARPS) * shared.stageBytes)
         a.talker_chunks = Int32(inputChunks)
@@ -274,20 +282,37 @@ extension StepPlan {
 private struct SharedLayout {
     let streams, runSums, residual, turns, places, words, schedule, area: Int32
     /// See `mk_step_arguments`.
-    let gather, piece, rowPlaces, finishers: Int
+    let gather, piece, rowPlaces, finishers, ring: Int
     /// Activations of a warp.
     let stageBytes: Int
     let total: Int
+    /// Whether a warp holds all its activations.
+    private let isWhole: Bool
 
+    /// Rings are as long as shared memory allows, up to what `step_block::await_rows` can wait for. But a longest run's
+    /// activations in pieces cost more than a ring of less than 3 rows does.
     init(
-        _ stack: DeviceStack, _ info: CUDADeviceInfo, rows: Int, blocks: Int, turns turnCount: Int, pages: Int,
+        _ stack: DeviceStack, _ info: CUDADeviceInfo, rows: Int, blocks: Int, turns: Int, pages: Int, entries: Int,
+        inputChunks: Int, headOutputs: Int
+    ) {
+        let rings = KernelCompiler.defines["MK_RING"].map { $0...$0 } ?? 2...5
+        let layouts = rings.map {
+            SharedLayout(
+                stack, ring: $0, sharedMemory: info.sharedMemory, rows: rows, blocks: blocks, turns: turns,
+                pages: pages, entries: entries, inputChunks: inputChunks, headOutputs: headOutputs)
+        }
+        let fitting = layouts.filter { $0.total <= info.sharedMemory }
+        self =
+            fitting.last { $0.isWhole && $0.ring >= 3 } ?? fitting.last { $0.ring <= 3 } ?? fitting.first ?? layouts[0]
+    }
+
+    private init(
+        _ stack: DeviceStack, ring: Int, sharedMemory: Int, rows: Int, blocks: Int, turns turnCount: Int, pages: Int,
         entries: Int, inputChunks: Int, headOutputs: Int
     ) {
+        self.ring = ring
         let (warps, dim) = (Int(MK_WARPS), stack.shape.headDimension)
         let group = stack.shape.heads / stack.shape.keyValueHeads
-        // As in step.cu.
-        let deep = info.capability == (9, 0) || info.capability == (10, 0)
-        let ring = KernelCompiler.defines["MK_RING"] ?? (deep ? 3 : 2)
         var places = 1
         while places < rows { places *= 2 }
         rowPlaces = places
@@ -314,7 +339,8 @@ private struct SharedLayout {
         let chunks = [stack.ld, stack.queryWidth, padded(stack.shape.intermediate)].map { $0 / Int(MK_CHUNK) }
         let run = ceiling(ceiling((chunks + [inputChunks]).max() ?? 1, warps), 2) * 2
         var piece = run
-        while piece > 2, next + warps * piece * rows * 192 + sums > info.sharedMemory { piece -= 2 }
+        while piece > 2, next + warps * piece * rows * 192 + sums > sharedMemory { piece -= 2 }
+        isWhole = piece == run
         self.piece = piece
         stageBytes = piece * rows * 192
         area = take(max(warps * stageBytes + sums, other))

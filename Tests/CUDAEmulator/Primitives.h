@@ -307,6 +307,9 @@ DEVICE float maximum_of_lanes(float v) {
 }
 
 DEVICE void copy_async(void *shared, const void *global) { emulator::copy_later(shared, global); }
+typedef unsigned long long cache_policy;
+DEVICE cache_policy policy_of(int) { return 0; }
+DEVICE void copy_async(void *shared, const void *global, cache_policy) { emulator::copy_later(shared, global); }
 DEVICE void copy_async_cached(void *shared, const void *global) { emulator::copy_later(shared, global); }
 DEVICE void copy_async_commit() { emulator::close_copies(); }
 

@@ -325,8 +325,12 @@ typedef struct {
 typedef struct {
     mk_address weights;
     int units;
-    unsigned short unit, chunks;
+    unsigned char unit, policy;
+    unsigned short chunks;
 } mk_stream_entry;
+
+/// What the L2 cache is to do with weights.
+enum { MK_USUAL = 0, MK_PASSING = 1, MK_KEPT = 2 };
 
 /// A transformer stack of a persistent kernel: schedule entries are query-key-value, output, gate-up, down.
 typedef struct {
@@ -404,8 +408,8 @@ typedef struct {
     /// Attention: query heads of an item and of a key head, items of a page; ⌈2³² / n⌉ of these and of half a head.
     int item_heads, key_queries, head_items;
     unsigned key_queries_inverse, head_items_inverse, half_inverse;
-    /// In shared memory: what each warp copies next.
-    int streams_at;
+    /// Rows of the ring of each warp, and where in shared memory is what it copies next.
+    int ring, streams_at;
     // Embeddings.
     int vocabulary, groups, ld_table, talker_chunks;
     mk_address codec_table, group_tables, codes;

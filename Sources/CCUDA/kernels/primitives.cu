@@ -146,6 +146,24 @@ DEVICE void copy_async(void *shared, const void *global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
 }
 
+// What the L2 cache is to do with lines: as always (MK_USUAL), give them up first (MK_PASSING), keep them (MK_KEPT).
+typedef unsigned long long cache_policy;
+
+DEVICE cache_policy policy_of(int kind) {
+    cache_policy usual, first, last;
+    asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(usual));
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(first));
+    asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(last));
+    return kind == MK_USUAL ? usual : kind == MK_PASSING ? first : last;
+}
+
+// The same with a policy.
+DEVICE void copy_async(void *shared, const void *global, cache_policy policy) {
+    unsigned address = (unsigned)__cvta_generic_to_shared(shared);
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "l"(policy)
+                 : "memory");
+}
+
 // The same through L1: for what this multiprocessor copies more than once.
 DEVICE void copy_async_cached(void *shared, const void *global) {
     unsigned address = (unsigned)__cvta_generic_to_shared(shared);

@@ -21,13 +21,7 @@
 //
 // Registers are short: 128 a thread. What is the same for a whole block lies in shared memory or among the arguments.
 
-// Rows of the ring of each warp, 2 KiB each: as many as shared memory holds beside eight rows of activations.
-#ifdef MK_RING
-#elif !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000
-#define MK_RING 3
-#else
-#define MK_RING 2
-#endif
+// A row of the ring of each warp.
 #define MK_RING_ROW 2048
 
 // Tiles whose sums a warp holds in registers.
@@ -84,9 +78,10 @@ struct alignas(16) weight_stream {
     int next, slot;
     // Left of the open entry: tiles from this group's first on, tiles of this sweep, chunks from this sweep's on.
     int own, tiles, chunks;
-    // Of the entry: bytes to a pair's second tile, 0 if there is but one tile, to the next pair, and chunks of a run.
+    // Of the entry: bytes to a pair's second tile, 0 if there is but one tile, and to the next pair.
     unsigned second, advance;
-    int run;
+    // Of the entry: chunks of a run, and what the L2 cache is to do with the weights.
+    short run, policy;
     // The first byte of this sweep and of the next row; a lane's bytes are 16 · lane behind.
     const char *sweep, *at;
 
@@ -95,14 +90,17 @@ struct alignas(16) weight_stream {
         while (next < p.schedule_count) {
             const uint4 entry = ((const uint4 *)(dynamic_shared() + p.schedule_at))[next - p.schedule_first];
             next++;
-            const int unit = (int)(entry.w & 0xffff), all = (int)(entry.w >> 16);
+            const int unit = (int)(entry.w & 0xff), all = (int)(entry.w >> 16);
+            // Several teams find the weights in the cache that one of them has read.
+            policy = p.teams == 1 ? (short)(entry.w >> 8 & 0xff) : (short)MK_USUAL;
             own = own_tiles((int)entry.z, unit, place, p.blocks, p.blocks_inverse);
             int begin, end;
             run_of(all, (int)threadIdx.x >> 5, begin, end);
             if (begin >= end) own = 0;
             if (own == 0) continue;
             tiles = min((int)MK_GROUP, own);
-            run = chunks = end - begin;
+            chunks = end - begin;
+            run = (short)chunks;
             second = own > 1 ? (unit == 1 ? p.blocks : 1) * all * 512 : 0;
             advance = 2 * p.blocks * all * 512;
             sweep = at = (const char *)((unsigned long long)entry.x | (unsigned long long)entry.y << 32)
@@ -116,22 +114,23 @@ struct alignas(16) weight_stream {
         if (own > 0) {
             char *to = ring + slot * MK_RING_ROW;
             const char *from = at + (threadIdx.x & 31) * 16;
-            copy_async(to, from);
+            const cache_policy policy = policy_of(this->policy);
+            copy_async(to, from, policy);
             if (second) {
-                if (tiles > 1) copy_async(to + 512, from + second);
-                if (chunks > 1) copy_async(to + 1024, from + 512);
-                if (tiles > 1 && chunks > 1) copy_async(to + 1536, from + 512 + second);
+                if (tiles > 1) copy_async(to + 512, from + second, policy);
+                if (chunks > 1) copy_async(to + 1024, from + 512, policy);
+                if (tiles > 1 && chunks > 1) copy_async(to + 1536, from + 512 + second, policy);
             } else {
-                if (chunks > 1) copy_async(to + 512, from + 512);
-                if (chunks > 2) copy_async(to + 1024, from + 1024);
-                if (chunks > 3) copy_async(to + 1536, from + 1536);
+                if (chunks > 1) copy_async(to + 512, from + 512, policy);
+                if (chunks > 2) copy_async(to + 1024, from + 1024, policy);
+                if (chunks > 3) copy_async(to + 1536, from + 1536, policy);
             }
             tiles -= 2;
             at += advance;
             if (tiles <= 0) next_sweep(p, place);
         }
         copy_async_commit();
-        slot = slot + 1 == MK_RING ? 0 : slot + 1;
+        slot = slot + 1 == p.ring ? 0 : slot + 1;
     }
 
     DEVICE_MEMBER void next_sweep(const mk_step_arguments &p, int place) {
@@ -411,24 +410,25 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
 }
 
 struct step_block : team_rows {
-    // Rounds of finishing so far.
-    int round;
+    // Rounds of finishing so far, and rows of the ring that are to be filled.
+    int round, owed;
 
     // Shared memory: this lane's part of its warp's ring, and what follows all rings.
-    DEVICE_MEMBER char *ring() {
-        return dynamic_shared() + (thread >> 5) * (MK_RING * MK_RING_ROW) + (thread & 31) * 16;
+    DEVICE_MEMBER char *ring(const mk_step_arguments &p) {
+        return dynamic_shared() + (thread >> 5) * p.ring * MK_RING_ROW + (thread & 31) * 16;
     }
     DEVICE_MEMBER weight_stream &stream(const mk_step_arguments &p) {
         return ((weight_stream *)(dynamic_shared() + p.streams_at))[thread >> 5];
     }
 
-    // Fills the next rows of the ring.
-    DEVICE_MEMBER void fill_rows(const mk_step_arguments &p, int count) {
-        weight_stream rows_ahead = stream(p);
+    // Fills the rows of the ring that were taken.
+    DEVICE_MEMBER void fill_rows(const mk_step_arguments &p) {
+        if (owed == 0) return;
+        weight_stream ahead = stream(p);
         __syncwarp();
 #pragma unroll 1
-        for (int i = 0; i < count; i++) rows_ahead.issue(p, place, ring());
-        stream(p) = rows_ahead;
+        for (; owed > 0; owed--) ahead.issue(p, place, ring(p));
+        stream(p) = ahead;
         __syncwarp();
     }
 
@@ -462,7 +462,8 @@ struct step_block : team_rows {
         first_rows.open_entry(p, place);
         stream(p) = first_rows;
         __syncwarp();
-        fill_rows(p, MK_RING);
+        owed = p.ring;
+        fill_rows(p);
         round = 0;
         rows = sessions;
         each = 1;
@@ -487,38 +488,42 @@ struct step_block : team_rows {
         return (uint4 *)area(p) + (thread >> 5) * p.stage_units;
     }
 
-    // `count` units of the operation before, at most 32 · N, → to. Lanes without a unit take the last.
+    // `count` units of the operation before, at most 32 · N, → to. Lanes without a unit take the last. What is to be done
+    // meanwhile is done while the first reading is under way.
     template <int N>
-    DEVICE_MEMBER void fetch(const uint4 *from, uint4 *to, int count) {
+    DEVICE_MEMBER void fetch(const mk_step_arguments &p, const uint4 *from, uint4 *to, int count) {
         const int lane = thread & 31;
         uint4 unit[N];
         unsigned tries = 0;
         bool ready;
+#pragma unroll
+        for (int i = 1; i < N; i++) unit[i] = make_uint4(0, 0, 0, tag - 1);
+#pragma unroll 1
         do {
 #pragma unroll
-            for (int i = 0; i < N; i++) unit[i] = load_tagged(from + min(lane + 32 * i, count - 1));
+            for (int i = 0; i < N; i++)
+                if (i == 0 || 32 * i < count) unit[i] = load_tagged(from + min(lane + 32 * i, count - 1));
+            if (N <= 3) fill_rows(p);
             ready = true;
 #pragma unroll
             for (int i = 0; i < N; i++) ready = ready && unit[i].w == tag - 1;
             give_up_if(++tries == MK_MOST_TRIES);
         } while (!all_lanes(ready));
 #pragma unroll
-        for (int i = 0; i < N; i++) to[min(lane + 32 * i, count - 1)] = unit[i];
+        for (int i = 0; i < N; i++)
+            if (i == 0 || 32 * i < count) to[min(lane + 32 * i, count - 1)] = unit[i];
     }
 
     // Brings `count` units of the operation before, one after the other in memory, to the stage.
     DEVICE_MEMBER void fill_stage(const mk_step_arguments &p, const uint4 *from, int count) {
         uint4 *to = stage(p);
-        if (count <= 32) {
-            fetch<1>(from, to, count);
-        } else if (count <= 64) {
-            fetch<2>(from, to, count);
-        } else if (count <= 96) {
-            fetch<3>(from, to, count);
+        if (count <= 96) {
+            fetch<3>(p, from, to, count);
         } else {
+            fill_rows(p);
 #pragma unroll 1
             for (int at = 0; at < count; at += 32 * MK_BATCH)
-                fetch<MK_BATCH>(from + at, to + at, min(32 * (int)MK_BATCH, count - at));
+                fetch<MK_BATCH>(p, from + at, to + at, min(32 * (int)MK_BATCH, count - at));
         }
         __syncwarp();
     }
@@ -531,21 +536,31 @@ struct step_block : team_rows {
         return __uint_as_float(c.z);
     }
 
-    // Waits for the next `count` rows of the ring.
-    DEVICE_MEMBER void await_rows(int count) {
-        if (count <= 1) {
-            copy_async_wait<MK_RING - 1>();
-        } else if (count == 2) {
-            copy_async_wait<MK_RING - 2>();
+    // Fills a row that was taken just now.
+    DEVICE_MEMBER void fill_row(const mk_step_arguments &p) {
+        owed = 1;
+        fill_rows(p);
+    }
+
+    // Waits until at most `pending` rows of the ring are under way.
+    DEVICE_MEMBER void await_rows(int pending) {
+        if (pending >= 4) {
+            copy_async_wait<4>();
+        } else if (pending == 3) {
+            copy_async_wait<3>();
+        } else if (pending == 2) {
+            copy_async_wait<2>();
+        } else if (pending == 1) {
+            copy_async_wait<1>();
         } else {
             copy_async_wait<0>();
         }
     }
 
     // A row of the ring, as this lane copied it; then the slot of the row behind it.
-    DEVICE_MEMBER const uint4 *take_row(int &slot) {
-        const uint4 *row = (const uint4 *)(ring() + slot * MK_RING_ROW);
-        slot = slot + 1 == MK_RING ? 0 : slot + 1;
+    DEVICE_MEMBER const uint4 *take_row(const mk_step_arguments &p, int &slot) {
+        const uint4 *row = (const uint4 *)(ring(p) + slot * MK_RING_ROW);
+        slot = slot + 1 == p.ring ? 0 : slot + 1;
         return row;
     }
 
@@ -624,11 +639,11 @@ struct step_block : team_rows {
         o.begin = min(shape.chunks, (thread >> 5) * shape.run);
         o.end = min(shape.chunks, o.begin + shape.run);
         o.from = units(p, shape.input_at) + o.begin * rows * 12;
-        o.slot = stream(p).slot;
+        o.slot = stream(p).slot + owed;
+        if (o.slot >= p.ring) o.slot -= p.ring;
         const int chunks = o.end - o.begin;
-        const int taken = own == 1 ? (chunks + 3) >> 2 : ((chunks + 1) >> 1) * ((own + 1) >> 1);
-        o.refills = taken > MK_RING;
-        if (!o.refills) await_rows(taken);
+        o.taken = own == 1 ? (chunks + 3) >> 2 : ((chunks + 1) >> 1) * ((own + 1) >> 1);
+        o.refills = o.taken > p.ring;
         float squares = 0;
 
 #pragma unroll 1
@@ -695,7 +710,7 @@ struct step_block : team_rows {
             }
         }
         end_watch(p, tag, kind);
-        if (!o.refills) fill_rows(p, taken);
+        if (!o.refills) owed += o.taken;
         if (keeps_hidden) keep_hidden(p, layer);
     }
 
@@ -708,8 +723,8 @@ struct step_block : team_rows {
         // The warp's run of chunks, and the input's units from there on.
         int begin, end;
         const uint4 *from;
-        // Of the next row of the ring.
-        int slot;
+        // Of the next row of the ring; rows that are taken in all.
+        int slot, taken;
     };
 
     // Sums of this warp's run over `tiles` tiles, at most MK_GROUP, → partial, and Σ x² of the run.
@@ -728,7 +743,10 @@ struct step_block : team_rows {
                 __syncwarp();
                 fill_stage(p, o.from + piece * rows * 12, count * rows * 12);
             }
-            if (o.is_first && piece == 0) stop_watch(p, tag, 1);
+            if (o.is_first && piece == 0) {
+                if (!o.refills) await_rows(p.ring - o.taken);
+                stop_watch(p, tag, 1);
+            }
 #pragma unroll 1
             for (int c = 0; c < count; c += 2) {
                 uint4 high[2][1], low[2][1];
@@ -740,22 +758,22 @@ struct step_block : team_rows {
 #pragma unroll
                     for (int k = 0; k < MK_GROUP / 2; k++) {
                         if (2 * k >= tiles) break;
-                        if (o.refills) copy_async_wait<MK_RING - 1>();
-                        b = take_row(o.slot);
+                        if (o.refills) await_rows(p.ring - 1);
+                        b = take_row(p, o.slot);
                         multiply_chunk(sums[k], high[0], low[0], b[0], b[32]);
                         if (more) multiply_chunk(sums[k], high[1], low[1], b[64], b[96]);
-                        if (o.refills) fill_rows(p, 1);
+                        if (o.refills) fill_row(p);
                     }
                 } else {
                     const int quarter = (piece + c) & 2;
                     if (quarter == 0) {
-                        if (o.refills) copy_async_wait<MK_RING - 1>();
-                        b = take_row(o.slot);
+                        if (o.refills) await_rows(p.ring - 1);
+                        b = take_row(p, o.slot);
                     }
                     const uint4 *at = b + quarter * 32;
                     multiply_chunk(sums[0][0], high[0], low[0], at[0]);
                     if (more) multiply_chunk(sums[0][0], high[1], low[1], at[32]);
-                    if (o.refills && (quarter != 0 || piece + c + 2 >= chunks)) fill_rows(p, 1);
+                    if (o.refills && (quarter != 0 || piece + c + 2 >= chunks)) fill_row(p);
                 }
                 if (o.is_first && o.adds_squares) {
                     // sum_of_four of both, side by side.
@@ -847,9 +865,11 @@ struct step_block : team_rows {
             product(p, kind, layer, kind == MK_HEAD && !p.is_predictor);
             if (kind == MK_QKV) {
                 begin_operation();
+                fill_rows(p);
                 attend(p, *this, layer, position);
             }
         }
+        fill_rows(p);
     }
 };
 
