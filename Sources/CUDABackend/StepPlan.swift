@@ -289,14 +289,13 @@ private struct SharedLayout {
     /// Whether a warp holds all its activations.
     private let isWhole: Bool
 
-    /// Rings are as long as shared memory allows, up to what `step_block::await_rows` can wait for. But a longest run's
-    /// activations in pieces cost more than a ring of less than 3 rows does.
+    /// Rings are as long as shared memory allows, but no longer than `MK_RING` (at most 5, as `step_block::await_rows` can
+    /// wait for). From 3 rows on a longer ring is not worth activations in pieces.
     init(
         _ stack: DeviceStack, _ info: CUDADeviceInfo, rows: Int, blocks: Int, turns: Int, pages: Int, entries: Int,
         inputChunks: Int, headOutputs: Int
     ) {
-        let rings = KernelCompiler.defines["MK_RING"].map { $0...$0 } ?? 2...5
-        let layouts = rings.map {
+        let layouts = (2...max(2, min(KernelCompiler.defines["MK_RING"] ?? 3, 5))).map {
             SharedLayout(
                 stack, ring: $0, sharedMemory: info.sharedMemory, rows: rows, blocks: blocks, turns: turns,
                 pages: pages, entries: entries, inputChunks: inputChunks, headOutputs: headOutputs)

@@ -374,6 +374,10 @@ DEVICE float sum_of_squares(const float (&v)[8]) {
     return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
 }
 
+DEVICE float inverse_rms(float squares, int width, float epsilon) {
+    return inverse_root(quotient(squares, (float)width) + epsilon);
+}
+
 DEVICE float inverse_rms(const float *run_sums, int width, float epsilon) {
     float s = 0;
 #pragma unroll
@@ -381,7 +385,7 @@ DEVICE float inverse_rms(const float *run_sums, int width, float epsilon) {
         const float4 sums = *(const float4 *)(run_sums + w);
         s = (((s + sums.x) + sums.y) + sums.z) + sums.w;
     }
-    return inverse_root(quotient(s, (float)width) + epsilon);
+    return inverse_rms(s, width, epsilon);
 }
 
 // Grid: rows. Shared memory: chunks + MK_WARPS floats.

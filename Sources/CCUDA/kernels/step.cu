@@ -421,13 +421,13 @@ struct step_block : team_rows {
         return ((weight_stream *)(dynamic_shared() + p.streams_at))[thread >> 5];
     }
 
-    // Fills the rows of the ring that were taken.
-    DEVICE_MEMBER void fill_rows(const mk_step_arguments &p) {
+    // Fills rows of the ring that were taken, so many at most.
+    DEVICE_MEMBER void fill_rows(const mk_step_arguments &p, int most) {
         if (owed == 0) return;
         weight_stream ahead = stream(p);
         __syncwarp();
 #pragma unroll 1
-        for (; owed > 0; owed--) ahead.issue(p, place, ring(p));
+        for (most = min(most, owed), owed -= most; most > 0; most--) ahead.issue(p, place, ring(p));
         stream(p) = ahead;
         __syncwarp();
     }
@@ -463,7 +463,7 @@ struct step_block : team_rows {
         stream(p) = first_rows;
         __syncwarp();
         owed = p.ring;
-        fill_rows(p);
+        fill_rows(p, owed);
         round = 0;
         rows = sessions;
         each = 1;
@@ -488,8 +488,8 @@ struct step_block : team_rows {
         return (uint4 *)area(p) + (thread >> 5) * p.stage_units;
     }
 
-    // `count` units of the operation before, at most 32 · N, → to. Lanes without a unit take the last. What is to be done
-    // meanwhile is done while the first reading is under way.
+    // `count` units of the operation before, at most 32 · N, → to. Lanes without a unit take the last. While a reading is
+    // under way, a row of the ring is filled: one, as the next reading may have to wait for what was asked for before.
     template <int N>
     DEVICE_MEMBER void fetch(const mk_step_arguments &p, const uint4 *from, uint4 *to, int count) {
         const int lane = thread & 31;
@@ -503,7 +503,7 @@ struct step_block : team_rows {
 #pragma unroll
             for (int i = 0; i < N; i++)
                 if (i == 0 || 32 * i < count) unit[i] = load_tagged(from + min(lane + 32 * i, count - 1));
-            if (N <= 3) fill_rows(p);
+            if (N <= 3) fill_rows(p, 1);
             ready = true;
 #pragma unroll
             for (int i = 0; i < N; i++) ready = ready && unit[i].w == tag - 1;
@@ -519,8 +519,9 @@ struct step_block : team_rows {
         uint4 *to = stage(p);
         if (count <= 96) {
             fetch<3>(p, from, to, count);
+            fill_rows(p, owed);
         } else {
-            fill_rows(p);
+            fill_rows(p, owed);
 #pragma unroll 1
             for (int at = 0; at < count; at += 32 * MK_BATCH)
                 fetch<MK_BATCH>(p, from + at, to + at, min(32 * (int)MK_BATCH, count - at));
@@ -539,7 +540,7 @@ struct step_block : team_rows {
     // Fills a row that was taken just now.
     DEVICE_MEMBER void fill_row(const mk_step_arguments &p) {
         owed = 1;
-        fill_rows(p);
+        fill_rows(p, 1);
     }
 
     // Waits until at most `pending` rows of the ring are under way.
@@ -591,15 +592,21 @@ struct step_block : team_rows {
         return (float2 *)(area(p) + p.partials_in_area) + ((turn & 1) * MK_WARPS << p.finishers_log);
     }
 
-    // All warps' parts of one sum, in order.
+    // All warps' parts of one sum, in order, and beside them those of a row's Σ x².
     template <int FINISHERS>
-    DEVICE_MEMBER float2 add_parts(const float2 *parts) {
+    DEVICE_MEMBER float2 add_parts(const float2 *parts, const float *run_sums, float &squares) {
         float2 sum = make_float2(0, 0);
+        squares = 0;
 #pragma unroll
-        for (int w = 0; w < MK_WARPS; w++) {
-            const float2 part = parts[w * FINISHERS];
-            sum.x += part.x;
-            sum.y += part.y;
+        for (int w = 0; w < MK_WARPS; w += 4) {
+            const float4 run = *(const float4 *)(run_sums + w);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float2 part = parts[(w + i) * FINISHERS];
+                sum.x += part.x;
+                sum.y += part.y;
+                squares += i == 0 ? run.x : i == 1 ? run.y : i == 2 ? run.z : run.w;
+            }
         }
         return sum;
     }
@@ -676,9 +683,12 @@ struct step_block : team_rows {
             const bool live = own_sum.live;
             const int n = own_tile(gather + i, unit, place, blocks) * MK_TILE + 2 * j;
             const float2 *parts = partials(p, turn) + finisher(turn);
-            float2 v = p.finishers_log == 5 ? add_parts<32>(parts)
-                : p.finishers_log == 6      ? add_parts<64>(parts)
-                                            : add_parts<128>(parts);
+            // Where no norm is before the layer, nobody looks at these.
+            const float *run_squares = run_sums(p) + r * MK_WARPS;
+            float all_squares;
+            float2 v = p.finishers_log == 5 ? add_parts<32>(parts, run_squares, all_squares)
+                : p.finishers_log == 6      ? add_parts<64>(parts, run_squares, all_squares)
+                                            : add_parts<128>(parts, run_squares, all_squares);
             if (is_residual) {
                 // Another thread may have left it there, before this operation's barrier.
                 float2 *kept = residual(p) + ((gather + i) * o.row_count + r) * 4 + j;
@@ -689,7 +699,7 @@ struct step_block : team_rows {
                 publish_pair(units(p, p.x_at) + record_unit(r, n / MK_TILE), live, v, gain, tag);
                 continue;
             }
-            const float scale = inverse_rms(run_sums(p) + r * MK_WARPS, p.stack.width, p.stack.epsilon);
+            const float scale = inverse_rms(all_squares, p.stack.width, p.stack.epsilon);
             v.x *= scale;
             v.y *= scale;
             if (kind == MK_GATE_UP) {
@@ -865,11 +875,11 @@ struct step_block : team_rows {
             product(p, kind, layer, kind == MK_HEAD && !p.is_predictor);
             if (kind == MK_QKV) {
                 begin_operation();
-                fill_rows(p);
+                fill_rows(p, owed);
                 attend(p, *this, layer, position);
             }
         }
-        fill_rows(p);
+        fill_rows(p, owed);
     }
 };
 
@@ -890,6 +900,8 @@ KERNEL talker_step(KERNEL_ARGUMENT mk_step_arguments p) {
         block.publish_row(p, s, false, [&](int k) {
             if (given) return *(const float2 *)(given + (long long)(block.first(p) + s) * p.ld_table + k);
             float2 sum = make_float2(0, 0);
+            // Rows are not in any cache: some are under way together.
+#pragma unroll 8
             for (int g = 0; g < p.groups; g++) {
                 const half_bits *table = g == 0
                     ? (const half_bits *)p.codec_table + (long long)codes[0] * p.ld_table
