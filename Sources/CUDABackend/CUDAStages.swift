@@ -97,7 +97,7 @@ public final class CUDAStages: @unchecked Sendable {
     private lazy var usesGraphs = LaunchGraph.isAvailable(on: device)
 
     /// Sessions from which on one kernel an operation is faster.
-    private static let manySessions = 33
+    private static let manySessions = 17
 
     /// What launches of one kernel an operation depend on, apart from what is copied in before them.
     private enum Launches: Hashable {

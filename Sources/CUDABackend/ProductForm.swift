@@ -31,6 +31,7 @@ struct ProductForm: Hashable {
     private static let narrow2 = ProductForm(name: "narrow2", kind: .single(groups: 1, tiles: 2, stages: 3))
     private static let narrow4 = ProductForm(name: "narrow4", kind: .single(groups: 1, tiles: 4, stages: 2))
     private static let wide = ProductForm(name: "wide", kind: .single(groups: 4, tiles: 2, stages: 2))
+    private static let wide4 = ProductForm(name: "wide4", kind: .single(groups: 4, tiles: 4, stages: 2))
     private static let rows128 = ProductForm(
         name: "rows128", kind: .shared(warpRows: 4, warpColumns: 4, tiles: 3, runs: 1))
     private static let rows64 = ProductForm(
@@ -39,13 +40,13 @@ struct ProductForm: Hashable {
         name: "rows64", kind: .shared(warpRows: 4, warpColumns: 1, tiles: 4, runs: 4))
     private static let rows = [
         ProductForm(
-            name: "rows64x96", kind: .rows(warpRows: 4, warpColumns: 4, tiles: 3, runs: 1, depth: 2, stages: 5)),
+            name: "rows64x96", kind: .rows(warpRows: 4, warpColumns: 4, tiles: 3, runs: 1, depth: 4, stages: 3)),
         ProductForm(
-            name: "rows64x48", kind: .rows(warpRows: 4, warpColumns: 2, tiles: 3, runs: 2, depth: 1, stages: 5)),
+            name: "rows64x48", kind: .rows(warpRows: 4, warpColumns: 2, tiles: 3, runs: 2, depth: 2, stages: 4)),
         ProductForm(
-            name: "rows64x32", kind: .rows(warpRows: 4, warpColumns: 1, tiles: 4, runs: 4, depth: 1, stages: 3)),
+            name: "rows64x32", kind: .rows(warpRows: 4, warpColumns: 1, tiles: 4, runs: 4, depth: 2, stages: 2)),
         ProductForm(
-            name: "rows32x64", kind: .rows(warpRows: 2, warpColumns: 2, tiles: 4, runs: 4, depth: 1, stages: 3)),
+            name: "rows32x64", kind: .rows(warpRows: 2, warpColumns: 2, tiles: 4, runs: 4, depth: 2, stages: 2)),
         ProductForm(
             name: "rows32x32", kind: .rows(warpRows: 2, warpColumns: 1, tiles: 4, runs: 8, depth: 1, stages: 3)),
         ProductForm(
@@ -59,7 +60,7 @@ struct ProductForm: Hashable {
     static func all(half: Int, isSplit: Bool, isExact: Bool) -> [ProductForm] {
         switch (half == Int(MK_BF16), isSplit, isExact) {
         case (_, _, true): [narrow, wide]
-        case (true, _, false): [narrow, wide] + rows
+        case (true, _, false): [narrow, wide, wide4] + rows
         case (false, true, false): [narrow, narrow4, wide, split64]
         case (false, false, false): [narrow, narrow2, narrow4, wide, rows128, rows64]
         }
@@ -76,7 +77,10 @@ struct ProductForm: Hashable {
     static func fastest(_ shape: Shape, half: Int, isExact: Bool, on card: Card) -> ProductForm {
         all(half: half, isSplit: shape.isSplit, isExact: isExact)
             .filter { $0.takes(shape) && $0.sharedBytes(shape) <= card.sharedMemory }
-            .min { $0.cycles(shape, on: card) < $1.cycles(shape, on: card) } ?? narrow
+            .min {
+                $0.cycles(shape, isPacked: half == Int(MK_BF16), on: card)
+                    < $1.cycles(shape, isPacked: half == Int(MK_BF16), on: card)
+            } ?? narrow
     }
 
     /// Whether each group of warps has its runs.
@@ -127,7 +131,8 @@ struct ProductForm: Hashable {
 
     /// An estimate of the launch's time in clock cycles, made for an H100: what a block waits for and reads, times the blocks
     /// that a multiprocessor takes one after the other.
-    func cycles(_ shape: Shape, on card: Card) -> Double {
+    /// - Parameter isPacked: whether rows lie as products take them, so that copies are spans of memory.
+    func cycles(_ shape: Shape, isPacked: Bool, on card: Card) -> Double {
         let grid = grid(shape), block = block(shape)
         let waves = Double(ceiling(grid.0 * grid.1, max(1, card.multiprocessors)))
         // Launch, first addresses, sums added up, epilogue.
@@ -137,6 +142,10 @@ struct ProductForm: Hashable {
             // Loads wait for memory, and each warp reads its rows and weights itself.
             let sets = min(Int(MK_WARPS) / shape.splits, ceiling(shape.rows, groups * shape.groupRows))
             let bytes = sets * shape.splits * shape.run * (groups * 1024 + tiles * 512)
+            if isPacked {
+                // As measured.
+                return waves * (2500 + 600 * Double(ceiling(shape.run, stages)) + Double(bytes) / 70)
+            }
             return waves * (ends + 900 * Double(ceiling(shape.run, stages)) + Double(bytes) / 48)
         case .shared(_, _, let tiles, let runs):
             // Warps read shared memory at 128 bytes a cycle, blocks the L2 cache at 32 and, for rows read before, L1 at 64.
@@ -151,7 +160,7 @@ struct ProductForm: Hashable {
             let live = min(shape.rows, block.rows)
             let groups = min(2 * warpRows, ceiling(live, 8))
             let products = Double(Int(MK_WARPS) / warpRows * ceiling(groups, 2) * tiles * 4) * 2
-            let copies = Double(runs * (groups * 1024 + block.tiles * 512)) / 16
+            let copies = Double(runs * (groups * 1024 + block.tiles * 512)) / (runs == 1 ? 16 : runs == 2 ? 22 : 30)
             let barriers = 120 / Double(depth) + (runs == 1 ? 0 : 400 / Double(shape.run))
             return waves * (ends + 1500 + Double(chunks) * (max(products, copies) + barriers))
         }

@@ -103,6 +103,8 @@ import Testing
         #expect(name(10240, 48, 84, 16) == "rows128" && name(122_880, 12, 21, 4) == "rows128")
         // A prompt of 40 rows through the feed-forward layer of the 1.7B model, and one row.
         #expect(name(40, 1536, 64, 16, split: true, half: Int(MK_BF16)) == "rows64x96")
+        // 64 sessions through the code predictor's.
+        #expect(name(64, 768, 32, 16, split: true, half: Int(MK_BF16)) == "wide4")
         #expect(name(1, 128, 32, 16, split: true, half: Int(MK_BF16)) == "narrow")
     }
 }

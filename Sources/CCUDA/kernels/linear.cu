@@ -294,15 +294,21 @@ DEVICE void gemm(const mk_gemm_arguments &p) {
     char *stage = ring;
     for (int step = 0; step < steps; step++) {
         copy_async_wait<STAGES - 1>();
-        uint4 a0[1][G], a1[1][G], b[1][T];
+        uint4 a0[1][G], a1[1][G];
 #pragma unroll
         for (int i = 0; i < G; i++) {
             a0[0][i] = *(const uint4 *)(stage + i * 1024);
             a1[0][i] = *(const uint4 *)(stage + i * 1024 + 512);
         }
+        // As many tiles at a time as registers hold.
+        const int part = T * G > 8 ? 2 : T;
 #pragma unroll
-        for (int i = 0; i < T; i++) b[0][i] = *(const uint4 *)(stage + G * 1024 + i * 512);
-        multiply_chunks<HALF, T, G, 1>(sums, a0, a1, b);
+        for (int tile = 0; tile < T; tile += part) {
+            uint4 b[1][part];
+#pragma unroll
+            for (int i = 0; i < part; i++) b[0][i] = *(const uint4 *)(stage + G * 1024 + (tile + i) * 512);
+            multiply_chunks<HALF, part, G, 1>(*(float(*)[part][G][4])sums[tile], a0, a1, b);
+        }
         if (step + STAGES < steps) {
             copies.weights(p, stage, step + STAGES);
             copies.inputs(p, stage, step + STAGES);
@@ -351,6 +357,7 @@ KERNEL_PAIRED gemm_bf16_split_narrow(const mk_gemm_arguments p) { gemm<MK_BF16, 
 KERNEL_PAIRED gemm_f16_split_narrow(const mk_gemm_arguments p) { gemm<MK_F16, 1, 1, 1, 4>(p); }
 KERNEL_PAIRED gemm_f16_plain_narrow(const mk_gemm_arguments p) { gemm<MK_F16, 0, 1, 1, 4>(p); }
 KERNEL gemm_bf16_split_wide(const mk_gemm_arguments p) { gemm<MK_BF16, 1, 2, 4, 2>(p); }
+KERNEL gemm_bf16_split_wide4(const mk_gemm_arguments p) { gemm<MK_BF16, 1, 4, 4, 2>(p); }
 KERNEL gemm_f16_split_wide(const mk_gemm_arguments p) { gemm<MK_F16, 1, 2, 4, 2>(p); }
 KERNEL gemm_f16_plain_wide(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 4, 2>(p); }
 

@@ -26,15 +26,15 @@ template <int WM, int WN, int T, int KG, int DEPTH, int STAGES>
 DEVICE void gemm_rows(const mk_gemm_arguments &p) {
     typedef row_tiling<WM, WN, T, KG, DEPTH, STAGES> form;
     let_next_launch_begin();
-    wait_for_launches();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    // Warps of one scheduler (every fourth) have different rows: where some rows are missing, no scheduler is idle.
-    const int k = warp % KG, warp_group = warp / KG % WM * 2, warp_tile = warp / KG / WM * T;
+    // Rows last: where some are missing, no scheduler (of every fourth warp) is idle.
+    const int k = warp % KG, warp_tile = warp / KG % WN * T, warp_group = warp / KG / WN * 2;
     const int group0 = blockIdx.x * form::groups, tile0 = blockIdx.y * form::tiles;
     const int groups = ceiling(p.rows, 8);
     const int run = ceiling(p.chunks, p.splits);
-    // Steps of DEPTH chunks; with several groups of warps, of each group's run.
-    const int steps = KG == 1 ? ceiling(p.chunks, DEPTH) : ceiling(p.chunks, KG * run) * run;
+    // Steps of DEPTH chunks; with several groups of warps, of each group's run, whose last may have fewer.
+    const int run_steps = KG == 1 ? 1 : ceiling(run, DEPTH);
+    const int steps = KG == 1 ? ceiling(p.chunks, DEPTH) : ceiling(p.chunks, KG * run) * run_steps;
     char *stages = dynamic_shared();
     float *gathered = (float *)(form::shares ? stages : stages + STAGES * form::stage_bytes);
     // Which the compiler cannot know.
@@ -48,7 +48,7 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
     for (int place = 0; place < form::input_places; place++) {
         const int piece = threadIdx.x + place * MK_THREADS, part = piece / (form::groups * 64);
         const int rest = piece % (form::groups * 64);
-        input_chunk[place] = KG == 1 ? part : part * run;
+        input_chunk[place] = part / DEPTH * run + part % DEPTH;
         input_at[place] = (unsigned)((input_chunk[place] * groups + group0) * 64 + rest) * 16u;
         if (group0 + rest / 64 >= groups) input_chunk[place] = p.chunks;
     }
@@ -56,11 +56,48 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
     for (int place = 0; place < form::weight_places; place++) {
         const int piece = threadIdx.x + place * MK_THREADS, part = piece / (form::tiles * 32);
         const int tile = tile0 + piece / 32 % form::tiles;
-        weight_chunk[place] = KG == 1 ? part : part * run;
+        weight_chunk[place] = part / DEPTH * run + part % DEPTH;
         weight_at[place] = (unsigned)((tile * p.chunks + weight_chunk[place]) * 32 + lane) * 16u;
         if (piece >= form::weights || tile >= p.tiles) weight_chunk[place] = p.chunks;
     }
-    int copied = 0, copy_first = 0, copy_in_run = 0;
+    // A step's first chunk, and the step's place in its runs; goes on by so many chunks.
+    int input_first = 0, input_in_run = 0, weight_first = 0, weight_in_run = 0;
+    auto advance = [&](int &first, int &in_run) {
+        int by = DEPTH;
+        if (KG > 1 && ++in_run == run_steps) {
+            in_run = 0;
+            by = KG * run - (run_steps - 1) * DEPTH;
+        }
+        first += by;
+        return (unsigned)by;
+    };
+    auto copy_inputs = [&](char *to) {
+        const int left = p.chunks - input_first;
+        const unsigned by = advance(input_first, input_in_run) * groups * 1024u;
+#pragma unroll
+        for (int place = 0; place < form::input_places; place++) {
+            if (input_chunk[place] < left)
+                copy_async(to + (threadIdx.x + place * MK_THREADS) * 16, (const char *)p.input + input_at[place]);
+            input_at[place] += by;
+        }
+    };
+    auto copy_weights = [&](char *to) {
+        const int left = p.chunks - weight_first;
+        const unsigned by = advance(weight_first, weight_in_run) * 512u;
+#pragma unroll
+        for (int place = 0; place < form::weight_places; place++) {
+            if (weight_chunk[place] < left)
+                copy_async(
+                    to + (form::inputs + threadIdx.x + place * MK_THREADS) * 16,
+                    (const char *)p.weights + weight_at[place]);
+            weight_at[place] += by;
+        }
+    };
+    // Weights of the first stages; they belong to the first group of copies.
+    for (int i = 0; i < STAGES - 1; i++)
+        if (i < steps) copy_weights(stages + i * form::stage_bytes);
+    wait_for_launches();
+    int copied = 0;
     char *copy_to = stages;
 
     // Totals: with one group of warps of a lane's own sums, else of pairs dealt out to threads.
@@ -85,28 +122,8 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
             __syncthreads();
         }
         if (copied < steps) {
-            const int left = p.chunks - copy_first;
-            int by = DEPTH;
-            if (KG > 1 && ++copy_in_run == run) {
-                copy_in_run = 0;
-                by = (KG - 1) * run + 1;
-            }
-#pragma unroll
-            for (int place = 0; place < form::input_places; place++) {
-                if (input_chunk[place] < left)
-                    copy_async(
-                        copy_to + (threadIdx.x + place * MK_THREADS) * 16, (const char *)p.input + input_at[place]);
-                input_at[place] += (unsigned)(by * groups) * 1024u;
-            }
-#pragma unroll
-            for (int place = 0; place < form::weight_places; place++) {
-                if (weight_chunk[place] < left)
-                    copy_async(
-                        copy_to + (form::inputs + threadIdx.x + place * MK_THREADS) * 16,
-                        (const char *)p.weights + weight_at[place]);
-                weight_at[place] += (unsigned)by * 512u;
-            }
-            copy_first += by;
+            copy_inputs(copy_to);
+            if (step >= 0) copy_weights(copy_to);
             copied++;
             copy_to = copied % STAGES == 0 ? stages : copy_to + form::stage_bytes;
         }
@@ -114,7 +131,8 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
         if (step < 0) continue;
 #pragma unroll
         for (int d = 0; d < DEPTH; d++) {
-            if (has_rows && first + (KG == 1 ? d : k * run + in_run) < p.chunks) {
+            const int in_step = KG == 1 ? d : in_run + d;
+            if (has_rows && first + (KG == 1 ? d : k * run + in_step) < p.chunks && (KG == 1 || in_step < run)) {
                 const char *inputs = stage + ((k * DEPTH + d) * form::groups + warp_group) * 1024 + lane * 16;
                 const char *weights =
                     stage + form::inputs * 16 + ((k * DEPTH + d) * form::tiles + warp_tile) * 512 + lane * 16;
@@ -145,7 +163,8 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
             first += DEPTH;
             continue;
         }
-        if (++in_run < run) continue;
+        in_run += DEPTH;
+        if (in_run < run) continue;
         // The ends of KG runs.
         in_run = 0;
         first += KG * run;
@@ -212,9 +231,9 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
     }
 }
 
-KERNEL gemm_bf16_split_rows64x96(const mk_gemm_arguments p) { gemm_rows<4, 4, 3, 1, 2, 5>(p); }
-KERNEL gemm_bf16_split_rows64x48(const mk_gemm_arguments p) { gemm_rows<4, 2, 3, 2, 1, 5>(p); }
-KERNEL gemm_bf16_split_rows64x32(const mk_gemm_arguments p) { gemm_rows<4, 1, 4, 4, 1, 3>(p); }
-KERNEL gemm_bf16_split_rows32x64(const mk_gemm_arguments p) { gemm_rows<2, 2, 4, 4, 1, 3>(p); }
+KERNEL gemm_bf16_split_rows64x96(const mk_gemm_arguments p) { gemm_rows<4, 4, 3, 1, 4, 3>(p); }
+KERNEL gemm_bf16_split_rows64x48(const mk_gemm_arguments p) { gemm_rows<4, 2, 3, 2, 2, 4>(p); }
+KERNEL gemm_bf16_split_rows64x32(const mk_gemm_arguments p) { gemm_rows<4, 1, 4, 4, 2, 2>(p); }
+KERNEL gemm_bf16_split_rows32x64(const mk_gemm_arguments p) { gemm_rows<2, 2, 4, 4, 2, 2>(p); }
 KERNEL gemm_bf16_split_rows32x32(const mk_gemm_arguments p) { gemm_rows<2, 1, 4, 8, 1, 3>(p); }
 KERNEL gemm_bf16_split_rows16x32(const mk_gemm_arguments p) { gemm_rows<1, 1, 4, 16, 1, 3>(p); }
