@@ -321,8 +321,8 @@ private struct SharedLayout {
             defer { next += (bytes + 15) & ~15 }
             return Int32(next)
         }
-        // As in step.cu: weight_stream.
-        streams = take(warps * 48)
+        // As in step.cu: weight_stream, and a barrier for each row of a ring.
+        streams = take(warps * (48 + 5 * 8))
         runSums = take(rows * warps * 4)
         residual = take(ceiling(stack.ld / Int(MK_TILE), blocks) * rows * Int(MK_TILE) * 4)
         turns = take(turnCount * dim / 2 * 8)

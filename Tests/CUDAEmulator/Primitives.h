@@ -310,6 +310,18 @@ DEVICE void copy_async(void *shared, const void *global) { emulator::copy_later(
 typedef unsigned long long cache_policy;
 DEVICE cache_policy policy_of(int) { return 0; }
 DEVICE void copy_async(void *shared, const void *global, cache_policy) { emulator::copy_later(shared, global); }
+// A bulk copy comes at once; its barrier holds what is still to come, and in its lowest bit the phase.
+typedef unsigned long long bulk_barrier;
+DEVICE void bulk_open(bulk_barrier *barrier) { *barrier = 0; }
+DEVICE void bulk_expect(bulk_barrier *barrier, unsigned bytes) { *barrier += 2ull * bytes; }
+DEVICE void bulk_copy(void *shared, const void *global, unsigned bytes, bulk_barrier *barrier, cache_policy) {
+    memcpy(shared, global, bytes);
+    *barrier -= 2ull * bytes;
+    if (*barrier < 2) *barrier ^= 1;
+}
+DEVICE void bulk_wait(bulk_barrier *barrier, unsigned parity) {
+    if (*barrier >= 2 || (*barrier & 1) == parity) emulator::fail("a bulk copy was waited for that was not begun");
+}
 DEVICE void copy_async_cached(void *shared, const void *global) { emulator::copy_later(shared, global); }
 DEVICE void copy_async_commit() { emulator::close_copies(); }
 

@@ -164,6 +164,44 @@ DEVICE void copy_async(void *shared, const void *global, cache_policy policy) {
                  : "memory");
 }
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// Bulk copies: one thread copies many bytes, past the multiprocessor's load path. A barrier in shared memory counts what is
+// to come; its phase ends when all is there.
+typedef unsigned long long bulk_barrier;
+
+DEVICE unsigned shared_address(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
+
+DEVICE void bulk_open(bulk_barrier *barrier) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+DEVICE void bulk_expect(bulk_barrier *barrier, unsigned bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+                 : "memory");
+}
+
+DEVICE void bulk_copy(void *shared, const void *global, unsigned bytes, bulk_barrier *barrier, cache_policy policy) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+            shared_address(shared)),
+        "l"(global), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+        : "memory");
+}
+
+// Waits for the end of a barrier's phase of this parity.
+DEVICE void bulk_wait(bulk_barrier *barrier, unsigned parity) {
+    unsigned done;
+    do {
+        asm volatile(
+            "{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\nselp.u32 %0, 1, 0, done;\n}"
+            : "=r"(done)
+            : "r"(shared_address(barrier)), "r"(parity)
+            : "memory");
+    } while (!done);
+}
+#endif
+
 // The same through L1: for what this multiprocessor copies more than once.
 DEVICE void copy_async_cached(void *shared, const void *global) {
     unsigned address = (unsigned)__cvta_generic_to_shared(shared);

@@ -21,8 +21,17 @@
 //
 // Registers are short: 128 a thread. What is the same for a whole block lies in shared memory or among the arguments.
 
-// A row of the ring of each warp.
+// A row of the ring of each warp, and rows that a ring may have.
 #define MK_RING_ROW 2048
+#define MK_MOST_ROWS 5
+
+// Whether rows come by bulk copies.
+#ifndef MK_BULK
+#define MK_BULK 0
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#undef MK_BULK
+#define MK_BULK 0
+#endif
 
 // Tiles whose sums a warp holds in registers.
 #define MK_GROUP 4
@@ -110,26 +119,37 @@ struct alignas(16) weight_stream {
     }
 
     // Starts the copy of one row, or of none at the end: a group either way.
-    DEVICE_MEMBER void issue(const mk_step_arguments &p, int place, char *ring) {
+    DEVICE_MEMBER void issue(
+        const mk_step_arguments &p, int place, char *ring, unsigned long long *barriers) {
         if (own > 0) {
+            const cache_policy policy = policy_of(this->policy);
+#if MK_BULK
+            if ((threadIdx.x & 31) == 0) {
+                char *to = ring + slot * MK_RING_ROW;
+                const unsigned bytes = min(chunks, second ? 2 : 4) * 512, copies = second && tiles > 1 ? 2 : 1;
+                bulk_expect(barriers + slot, copies * bytes);
+                bulk_copy(to, at, bytes, barriers + slot, policy);
+                if (copies == 2) bulk_copy(to + 1024, at + second, bytes, barriers + slot, policy);
+            }
+#else
             char *to = ring + slot * MK_RING_ROW;
             const char *from = at + (threadIdx.x & 31) * 16;
-            const cache_policy policy = policy_of(this->policy);
             copy_async(to, from, policy);
             if (second) {
-                if (tiles > 1) copy_async(to + 512, from + second, policy);
-                if (chunks > 1) copy_async(to + 1024, from + 512, policy);
+                if (chunks > 1) copy_async(to + 512, from + 512, policy);
+                if (tiles > 1) copy_async(to + 1024, from + second, policy);
                 if (tiles > 1 && chunks > 1) copy_async(to + 1536, from + 512 + second, policy);
             } else {
                 if (chunks > 1) copy_async(to + 512, from + 512, policy);
                 if (chunks > 2) copy_async(to + 1024, from + 1024, policy);
                 if (chunks > 3) copy_async(to + 1536, from + 1536, policy);
             }
+#endif
             tiles -= 2;
             at += advance;
             if (tiles <= 0) next_sweep(p, place);
         }
-        copy_async_commit();
+        if (!MK_BULK) copy_async_commit();
         slot = slot + 1 == p.ring ? 0 : slot + 1;
     }
 
@@ -412,13 +432,23 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
 struct step_block : team_rows {
     // Rounds of finishing so far, and rows of the ring that are to be filled.
     int round, owed;
+#if MK_BULK
+    // Of the phase of the next row's barrier.
+    unsigned parity;
+#endif
 
     // Shared memory: this lane's part of its warp's ring, and what follows all rings.
     DEVICE_MEMBER char *ring(const mk_step_arguments &p) {
-        return dynamic_shared() + (thread >> 5) * p.ring * MK_RING_ROW + (thread & 31) * 16;
+        return dynamic_shared() + (thread >> 5) * p.ring * MK_RING_ROW + (MK_BULK ? 0 : (thread & 31) * 16);
     }
     DEVICE_MEMBER weight_stream &stream(const mk_step_arguments &p) {
         return ((weight_stream *)(dynamic_shared() + p.streams_at))[thread >> 5];
+    }
+
+    // Of each row of the ring, if it comes by bulk copies.
+    DEVICE_MEMBER unsigned long long *barriers(const mk_step_arguments &p) {
+        return (unsigned long long *)(dynamic_shared() + p.streams_at + MK_WARPS * sizeof(weight_stream))
+            + (thread >> 5) * MK_MOST_ROWS;
     }
 
     // Fills rows of the ring that were taken, so many at most.
@@ -427,7 +457,8 @@ struct step_block : team_rows {
         weight_stream ahead = stream(p);
         __syncwarp();
 #pragma unroll 1
-        for (most = min(most, owed), owed -= most; most > 0; most--) ahead.issue(p, place, ring(p));
+        for (most = min(most, owed), owed -= most; most > 0; most--)
+            ahead.issue(p, place, ring(p), barriers(p));
         stream(p) = ahead;
         __syncwarp();
     }
@@ -461,6 +492,10 @@ struct step_block : team_rows {
         first_rows.slot = 0;
         first_rows.open_entry(p, place);
         stream(p) = first_rows;
+#if MK_BULK
+        parity = 0;
+        if (lane < MK_MOST_ROWS) bulk_open(barriers(p) + lane);
+#endif
         __syncwarp();
         owed = p.ring;
         fill_rows(p, owed);
@@ -545,6 +580,7 @@ struct step_block : team_rows {
 
     // Waits until at most `pending` rows of the ring are under way.
     DEVICE_MEMBER void await_rows(int pending) {
+        if (MK_BULK) return;
         if (pending >= 4) {
             copy_async_wait<4>();
         } else if (pending == 3) {
@@ -560,7 +596,11 @@ struct step_block : team_rows {
 
     // A row of the ring, as this lane copied it; then the slot of the row behind it.
     DEVICE_MEMBER const uint4 *take_row(const mk_step_arguments &p, int &slot) {
-        const uint4 *row = (const uint4 *)(ring(p) + slot * MK_RING_ROW);
+        const uint4 *row = (const uint4 *)(ring(p) + slot * MK_RING_ROW) + (MK_BULK ? thread & 31 : 0);
+#if MK_BULK
+        bulk_wait(barriers(p) + slot, parity);
+        if (slot + 1 == p.ring) parity ^= 1;
+#endif
         slot = slot + 1 == p.ring ? 0 : slot + 1;
         return row;
     }
@@ -770,8 +810,8 @@ struct step_block : team_rows {
                         if (2 * k >= tiles) break;
                         if (o.refills) await_rows(p.ring - 1);
                         b = take_row(p, o.slot);
-                        multiply_chunk(sums[k], high[0], low[0], b[0], b[32]);
-                        if (more) multiply_chunk(sums[k], high[1], low[1], b[64], b[96]);
+                        multiply_chunk(sums[k], high[0], low[0], b[0], b[64]);
+                        if (more) multiply_chunk(sums[k], high[1], low[1], b[32], b[96]);
                         if (o.refills) fill_row(p);
                     }
                 } else {
