@@ -17,6 +17,8 @@ final class CUDADevice: @unchecked Sendable {
     private let memory: MemoryCount
     /// Whether launches overlap where they may; ``launch(_:grid:shared:cooperative:overlaps:_:)``.
     var overlapsLaunches: Bool
+    /// Which forms of products of bfloat16 rows were fastest here.
+    var timedForms: [ProductForm.Shape: ProductForm] = [:]
     /// Whether a kernel was the last that the stream was given.
     private var followsKernel = false
 

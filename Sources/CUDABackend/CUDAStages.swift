@@ -181,6 +181,8 @@ public final class CUDAStages: @unchecked Sendable {
             text: try TextRows(
                 loader, configuration: c,
                 pinned: [configuration.textPad, configuration.textBOS, configuration.textEOS]))
+        // An emulated card has no times.
+        if !device.driver.bringsKernels { try chooseForms() }
     }
 
     init(

@@ -290,9 +290,8 @@ extension CUDADevice {
             rows: rows, tiles: Int(a.tiles), chunks: layer.chunks, splits: layer.splits, isSplit: isSplit)
         let form =
             form
-            ?? ProductForm.fastest(
-                shape, half: half, isExact: layer.weightsLow != nil,
-                on: .init(info))
+            ?? (half == Int(MK_BF16) ? timedForm(shape) : nil)
+            ?? ProductForm.fastest(shape, half: half, isExact: layer.weightsLow != nil, on: .init(info))
         let name = "gemm_" + (half == Int(MK_BF16) ? "bf16" : "f16") + (isSplit ? "_split_" : "_plain_") + form.name
         try launch(name, grid: form.grid(shape), shared: form.sharedBytes(shape), overlaps: true, a)
     }

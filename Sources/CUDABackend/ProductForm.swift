@@ -17,8 +17,9 @@ struct ProductForm: Hashable {
     private let kind: Kind
 
     /// What a product is of.
-    struct Shape {
-        let rows, tiles, chunks, splits: Int
+    struct Shape: Hashable {
+        var rows: Int
+        let tiles, chunks, splits: Int
         /// Activations of two halves each.
         let isSplit: Bool
         /// Rows of one product.
@@ -75,12 +76,16 @@ struct ProductForm: Hashable {
 
     /// The form that takes the least time by estimate.
     static func fastest(_ shape: Shape, half: Int, isExact: Bool, on card: Card) -> ProductForm {
+        ranked(shape, half: half, isExact: isExact, on: card).first ?? narrow
+    }
+
+    /// Forms that a card can take, those with the least time by estimate first.
+    static func ranked(_ shape: Shape, half: Int, isExact: Bool, on card: Card) -> [ProductForm] {
         all(half: half, isSplit: shape.isSplit, isExact: isExact)
             .filter { $0.takes(shape) && $0.sharedBytes(shape) <= card.sharedMemory }
-            .min {
-                $0.cycles(shape, isPacked: half == Int(MK_BF16), on: card)
-                    < $1.cycles(shape, isPacked: half == Int(MK_BF16), on: card)
-            } ?? narrow
+            .map { (form: $0, cycles: $0.cycles(shape, isPacked: half == Int(MK_BF16), on: card)) }
+            .sorted { $0.cycles < $1.cycles }
+            .map(\.form)
     }
 
     /// Whether each group of warps has its runs.

@@ -86,6 +86,19 @@ import Testing
         for form in forms.dropFirst() { #expect(try result(form) == expected, "\(form.name)") }
     }
 
+    /// What was timed is taken for so many rows and fewer, and never for few.
+    @Test func timedFormsAreTaken() throws {
+        let device = try CUDADevice(index: EmulatedCard(multiprocessors: 3).index, driver: EmulatedCard.driver)
+        func shape(_ rows: Int) -> ProductForm.Shape {
+            .init(rows: rows, tiles: 16, chunks: 32, splits: 16, isSplit: true)
+        }
+        let forms = ProductForm.all(half: Int(MK_BF16), isSplit: true, isExact: false)
+        device.timedForms = [shape(40): forms[1], shape(64): forms[2]]
+        #expect(device.timedForm(shape(33)) == forms[1] && device.timedForm(shape(40)) == forms[1])
+        #expect(device.timedForm(shape(41)) == forms[2] && device.timedForm(shape(64)) == forms[2])
+        for rows in [1, 16, 20, 65] { #expect(device.timedForm(shape(rows)) == nil) }
+    }
+
     /// What is chosen on a card with 132 multiprocessors: several tiles a block rather than several blocks one after the other,
     /// and shared operands for many rows.
     @Test func formsFitTheirShapes() {
