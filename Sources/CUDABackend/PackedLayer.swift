@@ -288,12 +288,13 @@ extension CUDADevice {
         let isSplit = input.low != 0
         let shape = ProductForm.Shape(
             rows: rows, tiles: Int(a.tiles), chunks: layer.chunks, splits: layer.splits, isSplit: isSplit)
+        let card = ProductForm.Card(info)
         let form =
             form
             ?? (half == Int(MK_BF16) ? timedForm(shape) : nil)
-            ?? ProductForm.fastest(shape, half: half, isExact: layer.weightsLow != nil, on: .init(info))
+            ?? ProductForm.fastest(shape, half: half, isExact: layer.weightsLow != nil, on: card)
         let name = "gemm_" + (half == Int(MK_BF16) ? "bf16" : "f16") + (isSplit ? "_split_" : "_plain_") + form.name
-        try launch(name, grid: form.grid(shape), shared: form.sharedBytes(shape), overlaps: true, a)
+        try launch(name, grid: form.grid(shape, on: card), shared: form.sharedBytes(shape), overlaps: true, a)
     }
 
     /// What a layer's kernels are told, for ``run(_:half:_:rows:columns:history:slots:tiles:form:_:)``.

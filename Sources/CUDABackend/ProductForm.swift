@@ -107,8 +107,16 @@ struct ProductForm: Hashable {
         }
     }
 
+    /// The launch's grid.
+    func grid(_ shape: Shape, on card: Card) -> (Int, Int) {
+        let parts = parts(shape)
+        // These take one part after the other.
+        if case .shared = kind { return (min(parts.0 * parts.1, max(1, card.multiprocessors)), 1) }
+        return parts
+    }
+
     /// Blocks of rows and of tiles.
-    func grid(_ shape: Shape) -> (Int, Int) {
+    private func parts(_ shape: Shape) -> (Int, Int) {
         let block = block(shape)
         return (ceiling(shape.rows, block.rows), ceiling(shape.tiles, block.tiles))
     }
@@ -124,8 +132,8 @@ struct ProductForm: Hashable {
             let stage = runs * (2 * warpRows * 64 + warpColumns * tiles * 32) * 16
             let block = block(shape)
             let sums = block.rows * (block.tiles + 1) * Int(MK_TILE) * 4
-            let all = Int(MK_TILE_STAGES) * stage
-            return (runs == 1 ? max(all, sums) : all + runs * sums) + terms
+            let residual = block.rows * block.tiles * Int(MK_TILE) * 4
+            return Int(MK_TILE_STAGES) * stage + runs * sums + residual + terms
         case .rows(let warpRows, let warpColumns, let tiles, let runs, let depth, let stages):
             let stage = runs * depth * (2 * warpRows * 64 + warpColumns * tiles * 32) * 16
             let block = block(shape)
@@ -138,8 +146,8 @@ struct ProductForm: Hashable {
     /// that a multiprocessor takes one after the other.
     /// - Parameter isPacked: whether rows lie as products take them, so that copies are spans of memory.
     func cycles(_ shape: Shape, isPacked: Bool, on card: Card) -> Double {
-        let grid = grid(shape), block = block(shape)
-        let waves = Double(ceiling(grid.0 * grid.1, max(1, card.multiprocessors)))
+        let parts = parts(shape), block = block(shape)
+        let waves = Double(ceiling(parts.0 * parts.1, max(1, card.multiprocessors)))
         // Launch, first addresses, sums added up, epilogue.
         let ends = 3500.0
         switch kind {
@@ -158,7 +166,9 @@ struct ProductForm: Hashable {
             let reads = Double(Int(MK_WARPS) * (2048 + tiles * 512)) / 128
             let live = min(shape.rows, block.rows)
             let fills = Double(runs) * (Double(live * (shape.isSplit ? 128 : 64)) / 64 + Double(block.tiles * 512) / 32)
-            return waves * (ends + 1500 + Double(steps) * (max(reads, fills) + 80))
+            // A part's first chunks come during the epilogue of the one before.
+            let epilogue = 0.3 * Double(block.rows * block.tiles * Int(MK_TILE))
+            return ends + 1500 + waves * (Double(steps) * (max(reads, fills) + 80) + epilogue)
         case .rows(let warpRows, _, let tiles, let runs, let depth, _):
             // Chunks of a warp one after the other: at best a product in two cycles; what a block copies from the L2 cache.
             let chunks = runs == 1 ? shape.chunks : ceiling(shape.chunks, runs * shape.run) * shape.run

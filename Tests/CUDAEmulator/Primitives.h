@@ -26,6 +26,9 @@ typedef unsigned short half_bits;
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
 struct alignas(8) float2 {
     float x, y;
 };
@@ -34,6 +37,7 @@ struct alignas(16) float4 {
 };
 
 DEVICE uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+DEVICE uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 DEVICE float2 make_float2(float x, float y) { return {x, y}; }
 DEVICE float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 

@@ -52,9 +52,19 @@ DEVICE float silu(float x) { return quotient(x, 1.0f + expf(-x)); }
 
 DEVICE float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
 
+// sin² of a number up to 10⁶ within 3e-7: its remainder of a multiple of π, in two steps, and a polynomial. Half of the
+// instructions of sinf, none of its memory.
+DEVICE float sine_squared(float x) {
+    const float whole = 12582912.0f;  // Added, it leaves no fraction.
+    const float k = fmaf(x, 0.318309886f, whole) - whole;
+    const float r = fmaf(k, 8.74227766e-8f, fmaf(k, -3.14159274f, x)), s = r * r;
+    const float p = fmaf(fmaf(fmaf(2.60005459e-6f, s, -1.98066147e-4f), s, 8.33301712e-3f), s, -0.166666567f);
+    const float v = fmaf(r * s, p, r);
+    return fminf(v * v, 1.0f);
+}
+
 DEVICE float snake_beta(float x, float alpha, float inverse_beta) {
-    float s = sinf(x * alpha);
-    return fmaf(s * s, inverse_beta, x);
+    return fmaf(sine_squared(x * alpha), inverse_beta, x);
 }
 
 DEVICE int ceiling(int a, int b) { return (a + b - 1) / b; }

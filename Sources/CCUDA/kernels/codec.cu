@@ -164,7 +164,7 @@ DEVICE void gemm_normed(const mk_normed_arguments &p) {
     const layer_terms<T * MK_TILE> layer = {run_sums + MK_WARPS * 8};
     layer.copy(product, tile0 * MK_TILE);
     wait_for_launches();
-    row_terms own;
+    row_terms<2> own;
     if (finishes) own.load(product, row0 + out_row, n);
 
     float sums[T][1][4], squares = 0;
@@ -193,15 +193,17 @@ DEVICE void gemm_normed(const mk_normed_arguments &p) {
     copy_async_wait<0>();
     __syncthreads();
     if (!finishes) return;
-    float v0 = 0, v1 = 0;
+    float v[2] = {0, 0};
 #pragma unroll
     for (int s = 0; s < MK_WARPS; s++) {
-        const float2 v = ((const float2 *)partial)[s * T * 32 + threadIdx.x];
-        v0 += v.x;
-        v1 += v.y;
+        const float2 part = ((const float2 *)partial)[s * T * 32 + threadIdx.x];
+        v[0] += part.x;
+        v[1] += part.y;
     }
     const float scale = inverse_rms(run_sums + out_row * MK_WARPS, p.width, p.epsilon);
-    finish<MK_F16>(product, row0 + out_row, n, column, v0 * scale, v1 * scale, layer, own);
+    v[0] *= scale;
+    v[1] *= scale;
+    finish<MK_F16>(product, row0 + out_row, n, column, v, layer, own);
 }
 
 KERNEL_PAIRED gemm_f16_normed1(const mk_normed_arguments p) { gemm_normed<1>(p); }

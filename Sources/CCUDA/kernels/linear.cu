@@ -82,82 +82,121 @@ struct distant_terms {
     DEVICE_MEMBER float2 inverse_beta(int n) const { return load(p.inverse_beta, n % p.period); }
 };
 
-// Of two neighbouring outputs n and n + 1 of a row; n is even.
+// Of N neighbouring outputs, from n on, of a row; N divides n.
+template <int N>
 struct row_terms {
-    float scale;
-    float2 residual;
+    float scale, residual[N];
 
     DEVICE_MEMBER void load(const mk_gemm_arguments &p, int row, int n) {
-        scale = 1;
-        residual = make_float2(0, 0);
-        if (p.row_scale) scale = ((const float *)p.row_scale)[row];
-        if (p.residual) residual = *(const float2 *)((const float *)p.residual + (long long)row * p.ld_raw + n);
+        load_scale(p, row);
+        if (p.residual) {
+            const float *from = (const float *)p.residual + (long long)row * p.ld_raw + n;
+#pragma unroll
+            for (int i = 0; i < N; i += 2) set(i, *(const float2 *)(from + i));
+        } else {
+#pragma unroll
+            for (int i = 0; i < N; i += 2) set(i, make_float2(0, 0));
+        }
+    }
+
+    DEVICE_MEMBER void load_scale(const mk_gemm_arguments &p, int row) {
+        scale = p.row_scale ? ((const float *)p.row_scale)[row] : 1.0f;
+    }
+
+    DEVICE_MEMBER void set(int i, float2 v) {
+        residual[i] = v.x;
+        residual[i + 1] = v.y;
     }
 };
 
-// Outputs n and n + 1 of a row; n is even, and `column` the place of n among the block's.
-template <int HALF, class TERMS>
+template <int N>
+DEVICE void store_halves(mk_address to, long long at, const half_bits (&h)[N]) {
+    half_bits *p = (half_bits *)to + at;
+    if (N == 1) *p = h[0];
+    if (N == 2) *(unsigned *)p = pair(h[0], h[N > 1 ? 1 : 0]);
+    if (N == 4) *(uint2 *)p = make_uint2(pair(h[0], h[N > 1 ? 1 : 0]), pair(h[N > 2 ? 2 : 0], h[N > 3 ? 3 : 0]));
+}
+
+// Outputs n to n + N - 1 of a row from their sums; N is 2 or 4 and divides n, and `column` is the place of n among the
+// block's outputs.
+template <int HALF, int N, class TERMS>
 DEVICE void finish(
-    const mk_gemm_arguments &p, int row, int n, int column, float v0, float v1, const TERMS &layer,
-    const row_terms &own) {
-    if (p.row_scale) {
-        v0 *= own.scale;
-        v1 *= own.scale;
-    }
-    if (p.bias) {
-        const float2 bias = layer.bias(column);
-        v0 += bias.x;
-        v1 += bias.y;
+    const mk_gemm_arguments &p, int row, int n, int column, float (&v)[N], const TERMS &layer,
+    const row_terms<N> &own) {
+#pragma unroll
+    for (int i = 0; i < N; i += 2) {
+        if (p.row_scale) {
+            v[i] *= own.scale;
+            v[i + 1] *= own.scale;
+        }
+        if (p.bias) {
+            const float2 bias = layer.bias(column + i);
+            v[i] += bias.x;
+            v[i + 1] += bias.y;
+        }
     }
     if (p.activation == MK_SWIGLU) {
-        half_bits high, low;
-        split_half<HALF>(silu(v0) * v1, high, low);
-        long long at = output_place<HALF>(p.rows, row, n / 2, p.ld_output);
-        ((half_bits *)p.output)[at] = high;
-        if (p.output_low) ((half_bits *)p.output_low)[at] = low;
+        half_bits high[N / 2], low[N / 2];
+#pragma unroll
+        for (int i = 0; i < N / 2; i++) split_half<HALF>(silu(v[2 * i]) * v[2 * i + 1], high[i], low[i]);
+        const long long at = output_place<HALF>(p.rows, row, n / 2, p.ld_output);
+        store_halves(p.output, at, high);
+        if (p.output_low) store_halves(p.output_low, at, low);
         return;
     }
-    if (p.activation == MK_SILU) {
-        v0 = silu(v0);
-        v1 = silu(v1);
-    } else if (p.activation == MK_GELU) {
-        v0 = gelu(v0);
-        v1 = gelu(v1);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        if (p.activation == MK_SILU) {
+            v[i] = silu(v[i]);
+        } else if (p.activation == MK_GELU) {
+            v[i] = gelu(v[i]);
+        }
     }
-    if (p.scale) {
-        const float2 scale = layer.scale(column);
-        v0 *= scale.x;
-        v1 *= scale.y;
-    }
-    if (p.residual) {
-        v0 += own.residual.x;
-        v1 += own.residual.y;
+#pragma unroll
+    for (int i = 0; i < N; i += 2) {
+        if (p.scale) {
+            const float2 scale = layer.scale(column + i);
+            v[i] *= scale.x;
+            v[i + 1] *= scale.y;
+        }
+        if (p.residual) {
+            v[i] += own.residual[i];
+            v[i + 1] += own.residual[i + 1];
+        }
     }
     if (p.raw) {
-        int to = p.raw_rows ? ((const int *)p.raw_rows)[row] : row;
+        const int to = p.raw_rows ? ((const int *)p.raw_rows)[row] : row;
         float *r = (float *)p.raw + (long long)to * p.ld_raw + n;
-        const float2 stored = p.clamp
-            ? make_float2(fminf(1.0f, fmaxf(-1.0f, v0)), fminf(1.0f, fmaxf(-1.0f, v1)))
-            : make_float2(v0, v1);
-        if (n + 1 < p.stored && (p.ld_raw & 1) == 0) {
-            *(float2 *)r = stored;
+        float stored[N];
+#pragma unroll
+        for (int i = 0; i < N; i++) stored[i] = p.clamp ? fminf(1.0f, fmaxf(-1.0f, v[i])) : v[i];
+        if (n + N <= p.stored && p.ld_raw % N == 0) {
+            if (N == 4) {
+                *(float4 *)r = make_float4(stored[0], stored[1], stored[N > 2 ? 2 : 0], stored[N > 3 ? 3 : 0]);
+            } else {
+                *(float2 *)r = make_float2(stored[0], stored[1]);
+            }
         } else {
-            if (n < p.stored) r[0] = stored.x;
-            if (n + 1 < p.stored) r[1] = stored.y;
+#pragma unroll
+            for (int i = 0; i < N; i++)
+                if (n + i < p.stored) r[i] = stored[i];
         }
     }
     if (p.output) {
-        if (p.alpha) {
-            const float2 alpha = layer.alpha(column), inverse_beta = layer.inverse_beta(column);
-            v0 = snake_beta(v0, alpha.x, inverse_beta.x);
-            v1 = snake_beta(v1, alpha.y, inverse_beta.y);
+        half_bits high[N], low[N];
+#pragma unroll
+        for (int i = 0; i < N; i += 2) {
+            if (p.alpha) {
+                const float2 alpha = layer.alpha(column + i), inverse_beta = layer.inverse_beta(column + i);
+                v[i] = snake_beta(v[i], alpha.x, inverse_beta.x);
+                v[i + 1] = snake_beta(v[i + 1], alpha.y, inverse_beta.y);
+            }
+            split_half<HALF>(v[i], high[i], low[i]);
+            split_half<HALF>(v[i + 1], high[i + 1], low[i + 1]);
         }
-        half_bits h0, l0, h1, l1;
-        split_half<HALF>(v0, h0, l0);
-        split_half<HALF>(v1, h1, l1);
-        long long at = output_place<HALF>(p.rows, row, n, p.ld_output);
-        *(unsigned *)((half_bits *)p.output + at) = pair(h0, h1);
-        if (p.output_low) *(unsigned *)((half_bits *)p.output_low + at) = pair(l0, l1);
+        const long long at = output_place<HALF>(p.rows, row, n, p.ld_output);
+        store_halves(p.output, at, high);
+        if (p.output_low) store_halves(p.output_low, at, low);
     }
 }
 
@@ -280,7 +319,7 @@ DEVICE void gemm(const mk_gemm_arguments &p) {
         copy_async_commit();
     }
     // Of this thread's first pair of outputs, often its only one.
-    row_terms own;
+    row_terms<2> own;
     const output_pair first(p, threadIdx.x);
     if (first.live) own.load(p, first.row, first.n);
 
@@ -342,13 +381,13 @@ DEVICE void gemm(const mk_gemm_arguments &p) {
         if (!out.live) continue;
         if (item >= MK_THREADS) own.load(p, out.row, out.n);
         const char *runs = dynamic_shared() + out.first_warp * ring_bytes;
-        float v0 = 0, v1 = 0;
+        float v[2] = {0, 0};
         for (int s = 0; s < splits; s++) {
-            const float2 v = ((const float2 *)(runs + s * ring_bytes))[out.at];
-            v0 += v.x;
-            v1 += v.y;
+            const float2 part = ((const float2 *)(runs + s * ring_bytes))[out.at];
+            v[0] += part.x;
+            v[1] += part.y;
         }
-        finish<HALF>(p, out.row, out.n, out.column, v0, v1, layer, own);
+        finish<HALF>(p, out.row, out.n, out.column, v, layer, own);
     }
 }
 

@@ -225,9 +225,10 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
         const int n = tile0 * MK_TILE + column;
         if (row >= p.rows || n >= p.tiles * MK_TILE) continue;
         const float2 v = *(const float2 *)(gathered + (row - group0 * 8) * form::ld + column);
-        row_terms own;
+        float values[2] = {v.x, v.y};
+        row_terms<2> own;
         own.load(p, row, n);
-        finish<MK_BF16>(p, row, n, n, v.x, v.y, distant_terms{p}, own);
+        finish<MK_BF16>(p, row, n, n, values, distant_terms{p}, own);
     }
 }
 

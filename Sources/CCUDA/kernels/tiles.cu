@@ -3,7 +3,8 @@
 //
 // A block takes `rows` rows by `tiles` tiles. Its warps are KG groups of WM · WN; group k sums runs k, k + KG … of the
 // chunks, each warp two groups of rows by T tiles. After every KG runs these are added in order. Chunks come by
-// asynchronous copies, MK_TILE_STAGES at a time.
+// asynchronous copies, MK_TILE_STAGES at a time; those of a block's next part of the outputs begin before the last one's
+// epilogue, whose residual came meanwhile.
 
 template <int SPLIT, int WM, int WN, int T, int KG>
 struct tiling {
@@ -15,10 +16,10 @@ struct tiling {
     /// Pieces of 16 bytes in a stage: of 8 rows' or 8 outputs' part of a chunk there are 32.
     static const int inputs = KG * groups * 64, weights = KG * tiles * 32;
     static const int stage_bytes = (inputs + weights) * 16;
-    static const int sum_bytes = rows * ld * 4;
     static const int input_places = (inputs + MK_THREADS - 1) / MK_THREADS;
     static const int weight_places = (weights + MK_THREADS - 1) / MK_THREADS;
-    static const int pairs = rows * columns / 2, pair_places = (pairs + MK_THREADS - 1) / MK_THREADS;
+    /// Four neighbouring outputs of a row.
+    static const int quads = rows * columns / 4, quad_places = (quads + MK_THREADS - 1) / MK_THREADS;
 };
 
 // Where thread `threadIdx.x` copies from, chunk after chunk.
@@ -27,9 +28,29 @@ struct tile_copies {
     typedef tiling<SPLIT, WM, WN, T, KG> form;
     const half_bits *from[form::input_places];
     int tap[form::input_places], within[form::input_places];
+    int row0, tile0, copied, round, step;
 
-    // Copies step `i` of a run, of round `round`.
-    DEVICE_MEMBER void issue(const mk_gemm_arguments &p, char *stage, int row0, int tile0, int run, int round, int i) {
+    DEVICE_MEMBER void begin(const mk_gemm_arguments &p, int block) {
+        const int row_blocks = ceiling(p.rows, form::rows);
+        row0 = block % row_blocks * form::rows;
+        tile0 = block / row_blocks * form::tiles;
+        copied = round = step = 0;
+    }
+
+    // The thread's next group: what comes next of `steps` steps, if anything.
+    DEVICE_MEMBER void next(const mk_gemm_arguments &p, char *stages, int run, int steps) {
+        if (copied < steps) {
+            issue(p, stages + copied % MK_TILE_STAGES * form::stage_bytes, run, step);
+            copied++;
+            if (++step == run) {
+                step = 0;
+                round++;
+            }
+        }
+    }
+
+    // Copies step `i` of a run.
+    DEVICE_MEMBER void issue(const mk_gemm_arguments &p, char *stage, int run, int i) {
 #pragma unroll
         for (int place = 0; place < form::input_places; place++) {
             const int piece = threadIdx.x + place * MK_THREADS;
@@ -70,151 +91,178 @@ struct tile_copies {
 // in a row, of two loads. Else it copies them there for every tile.
 DEVICE uint4 renewed(uint4 v, unsigned zero) { return make_uint4(v.x ^ zero, v.y ^ zero, v.z ^ zero, v.w ^ zero); }
 
-// Grid: x blocks of rows, y blocks of tiles. Shared memory: MK_TILE_STAGES stages, or rows · ld floats if that is more;
-// with several groups of warps these behind the stages, for each; then the layer's terms.
+// Grid: at most as many blocks as there are parts of `rows` rows by `tiles` tiles; a block takes every gridDim.x-th. Shared
+// memory: MK_TILE_STAGES stages, KG · rows · ld floats of sums, rows · columns of the residual, and the layer's terms.
 template <int HALF, int SPLIT, int WM, int WN, int T, int KG>
 DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
     typedef tiling<SPLIT, WM, WN, T, KG> form;
     let_next_launch_begin();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int k = warp / (WM * WN), warp_group = warp / WN % WM * 2, warp_tile = warp % WN * T;
-    const int row0 = blockIdx.x * form::rows, tile0 = blockIdx.y * form::tiles;
     const int run = ceiling(p.chunks, p.splits), runs = ceiling(p.chunks, run);
     const int rounds = ceiling(runs, KG), steps = rounds * run;
+    const int parts = ceiling(p.rows, form::rows) * ceiling(p.tiles, form::tiles);
     char *stages = dynamic_shared();
-    float *gathered = (float *)(KG == 1 ? stages : stages + MK_TILE_STAGES * form::stage_bytes);
-    const layer_terms<form::columns> layer = {
-        (const float *)(stages + max(MK_TILE_STAGES * form::stage_bytes + (KG == 1 ? 0 : KG * form::sum_bytes),
-                                     form::sum_bytes))};
-    layer.copy(p, tile0 * MK_TILE);
+    float *gathered = (float *)(stages + MK_TILE_STAGES * form::stage_bytes);
+    float *residual = gathered + KG * form::rows * form::ld;
+    const layer_terms<form::columns> layer = {residual + form::rows * form::columns};
     // Which the compiler cannot know.
     const unsigned zero = (unsigned)p.splits >> 30;
-    const bool has_rows = row0 + warp_group * form::group_rows < p.rows;
+    wait_for_launches();
 
     tile_copies<SPLIT, WM, WN, T, KG> copies;
-    int copied = 0, copy_round = 0, copy_step = 0;
-    // Totals: with one group of warps of a lane's own sums, else of pairs dealt out to threads.
-    float sums[T][2][4], totals[KG == 1 ? T : 1][2][SPLIT ? 2 : 4], pairs[KG == 1 ? 1 : form::pair_places][2];
-#pragma unroll
-    for (int i = 0; i < T; i++)
-#pragma unroll
-        for (int j = 0; j < 2; j++)
-#pragma unroll
-            for (int v = 0; v < 4; v++) {
-                sums[i][j][v] = 0;
-                if (KG == 1 && v < (SPLIT ? 2 : 4)) totals[i][j][v] = 0;
-            }
-#pragma unroll
-    for (int i = 0; i < (KG == 1 ? 1 : form::pair_places); i++) pairs[i][0] = pairs[i][1] = 0;
-
-    wait_for_launches();
-    int round = 0, in_run = 0;
-    for (int step = 1 - MK_TILE_STAGES; step < steps; step++) {
-        if (step >= 0) {
-            copy_async_wait<MK_TILE_STAGES - 2>();
-            __syncthreads();
-        }
-        if (copied < steps) {
-            copies.issue(
-                p, stages + copied % MK_TILE_STAGES * form::stage_bytes, row0, tile0, run, copy_round, copy_step);
-            copied++;
-            if (++copy_step == run) {
-                copy_step = 0;
-                copy_round++;
-            }
-        }
+    copies.begin(p, blockIdx.x);
+#pragma unroll 1
+    for (int i = 0; i < MK_TILE_STAGES - 1; i++) {
+        copies.next(p, stages, run, steps);
         copy_async_commit();
-        if (step < 0) continue;
-        if (has_rows && (round * KG + k) * run + in_run < p.chunks) {
-            const char *stage = stages + step % MK_TILE_STAGES * form::stage_bytes + lane * 16;
-            const char *inputs = stage + (k * form::groups + warp_group) * 1024;
-            const char *weights = stage + form::inputs * 16 + (k * form::tiles + warp_tile) * 512;
-            uint4 a0[1][2], a1[1][2], b[1][T];
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                a0[0][j] = renewed(*(const uint4 *)(inputs + j * 1024), zero);
-                a1[0][j] = renewed(*(const uint4 *)(inputs + j * 1024 + 512), zero);
-            }
-#pragma unroll
-            for (int i = 0; i < T; i++) b[0][i] = *(const uint4 *)(weights + i * 512);
-            multiply_chunks<HALF, T, 2, 1>(sums, a0, a1, b);
-        }
-        if (++in_run < run) continue;
-        // The ends of KG runs.
-        in_run = 0;
-        round++;
-#pragma unroll
-        for (int i = 0; i < T; i++) {
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                float *s = sums[i][j];
-                if (SPLIT) {
-                    s[0] += s[2];
-                    s[1] += s[3];
-                }
-#pragma unroll
-                for (int v = 0; v < (SPLIT ? 2 : 4); v += 2) {
-                    const int row = (warp_group + j) * form::group_rows + g + v * 4;
-                    float *at = gathered + (k * form::rows + row) * form::ld + (warp_tile + i) * MK_TILE + t * 2;
-                    if (KG == 1) {
-                        totals[i][j][v] += s[v];
-                        totals[i][j][v + 1] += s[v + 1];
-                    } else {
-                        *(float2 *)at = make_float2(s[v], s[v + 1]);
-                    }
-                }
-#pragma unroll
-                for (int v = 0; v < 4; v++) s[v] = 0;
-            }
-        }
-        if (KG == 1) continue;
-        // The barrier of the next step comes before the next stores.
-        __syncthreads();
-#pragma unroll
-        for (int place = 0; place < form::pair_places; place++) {
-            const int pair = threadIdx.x + place * MK_THREADS;
-            if (pair >= form::pairs) continue;
-            const float *at = gathered + pair / (form::columns / 2) * form::ld + pair % (form::columns / 2) * 2;
-#pragma unroll
-            for (int i = 0; i < KG; i++) {
-                const float2 v = *(const float2 *)(at + i * form::rows * form::ld);
-                pairs[KG == 1 ? 0 : place][0] += v.x;
-                pairs[KG == 1 ? 0 : place][1] += v.y;
-            }
-        }
     }
-
-    if (KG == 1) {
-        __syncthreads();
+#pragma unroll 1
+    for (int part = blockIdx.x; part < parts; part += gridDim.x) {
+        const int row0 = copies.row0, tile0 = copies.tile0;
+        const bool has_rows = row0 + warp_group * form::group_rows < p.rows;
+        // Totals: with one group of warps of a lane's own sums, else of quads dealt out to threads.
+        float sums[T][2][4], totals[KG == 1 ? T : 1][2][SPLIT ? 2 : 4], quads[KG == 1 ? 1 : form::quad_places][4];
 #pragma unroll
         for (int i = 0; i < T; i++)
 #pragma unroll
             for (int j = 0; j < 2; j++)
 #pragma unroll
-                for (int v = 0; v < (SPLIT ? 2 : 4); v += 2) {
-                    const int row = (warp_group + j) * form::group_rows + g + v * 4;
-                    *(float2 *)(gathered + row * form::ld + (warp_tile + i) * MK_TILE + t * 2) =
-                        make_float2(totals[KG == 1 ? i : 0][j][v], totals[KG == 1 ? i : 0][j][v + 1]);
+                for (int v = 0; v < 4; v++) {
+                    sums[i][j][v] = 0;
+                    if (KG == 1 && v < (SPLIT ? 2 : 4)) totals[KG == 1 ? i : 0][j][v] = 0;
                 }
-        __syncthreads();
-    } else {
 #pragma unroll
-        for (int place = 0; place < form::pair_places; place++) {
-            const int pair = threadIdx.x + place * MK_THREADS;
-            if (pair >= form::pairs) continue;
-            // Only this thread reads and writes it.
-            *(float2 *)(gathered + pair / (form::columns / 2) * form::ld + pair % (form::columns / 2) * 2) =
-                make_float2(pairs[KG == 1 ? 0 : place][0], pairs[KG == 1 ? 0 : place][1]);
-        }
-    }
+        for (int i = 0; i < (KG == 1 ? 1 : form::quad_places); i++)
+#pragma unroll
+            for (int v = 0; v < 4; v++) quads[i][v] = 0;
+
+        int round = 0, in_run = 0;
 #pragma unroll 1
-    for (int pair = threadIdx.x; pair < form::pairs; pair += MK_THREADS) {
-        const int row = pair / (form::columns / 2), column = pair % (form::columns / 2) * 2;
-        if (row0 + row >= p.rows || tile0 * MK_TILE + column >= p.tiles * MK_TILE) continue;
-        const float2 v = *(const float2 *)(gathered + row * form::ld + column);
-        row_terms own;
-        own.load(p, row0 + row, tile0 * MK_TILE + column);
-        finish<HALF>(p, row0 + row, tile0 * MK_TILE + column, column, v.x, v.y, layer, own);
+        for (int step = 0; step < steps; step++) {
+            copy_async_wait<MK_TILE_STAGES - 2>();
+            __syncthreads();
+            copies.next(p, stages, run, steps);
+            // Behind the last chunks: no step waits for it.
+            if (step == max(0, steps - MK_TILE_STAGES + 1)) {
+                layer.copy(p, tile0 * MK_TILE);
+                if (p.residual) {
+#pragma unroll 1
+                    for (int quad = threadIdx.x; quad < form::quads; quad += MK_THREADS) {
+                        const int row = row0 + quad / (form::columns / 4);
+                        const int n = tile0 * MK_TILE + quad % (form::columns / 4) * 4;
+                        if (row < p.rows && n < p.tiles * MK_TILE)
+                            copy_async(residual + quad * 4, (const float *)p.residual + (long long)row * p.ld_raw + n);
+                    }
+                }
+            }
+            copy_async_commit();
+            if (has_rows && (round * KG + k) * run + in_run < p.chunks) {
+                const char *stage = stages + step % MK_TILE_STAGES * form::stage_bytes + lane * 16;
+                const char *inputs = stage + (k * form::groups + warp_group) * 1024;
+                const char *weights = stage + form::inputs * 16 + (k * form::tiles + warp_tile) * 512;
+                uint4 a0[1][2], a1[1][2], b[1][T];
+#pragma unroll
+                for (int j = 0; j < 2; j++) {
+                    a0[0][j] = renewed(*(const uint4 *)(inputs + j * 1024), zero);
+                    a1[0][j] = renewed(*(const uint4 *)(inputs + j * 1024 + 512), zero);
+                }
+#pragma unroll
+                for (int i = 0; i < T; i++) b[0][i] = *(const uint4 *)(weights + i * 512);
+                multiply_chunks<HALF, T, 2, 1>(sums, a0, a1, b);
+            }
+            if (++in_run < run) continue;
+            // The ends of KG runs.
+            in_run = 0;
+            round++;
+#pragma unroll
+            for (int i = 0; i < T; i++) {
+#pragma unroll
+                for (int j = 0; j < 2; j++) {
+                    float *s = sums[i][j];
+                    if (SPLIT) {
+                        s[0] += s[2];
+                        s[1] += s[3];
+                    }
+#pragma unroll
+                    for (int v = 0; v < (SPLIT ? 2 : 4); v += 2) {
+                        const int row = (warp_group + j) * form::group_rows + g + v * 4;
+                        float *at = gathered + (k * form::rows + row) * form::ld + (warp_tile + i) * MK_TILE + t * 2;
+                        if (KG == 1) {
+                            totals[KG == 1 ? i : 0][j][v] += s[v];
+                            totals[KG == 1 ? i : 0][j][v + 1] += s[v + 1];
+                        } else {
+                            *(float2 *)at = make_float2(s[v], s[v + 1]);
+                        }
+                    }
+#pragma unroll
+                    for (int v = 0; v < 4; v++) s[v] = 0;
+                }
+            }
+            if (KG == 1) continue;
+            // The barrier of the next step, or that before the epilogue, comes before the next stores.
+            __syncthreads();
+#pragma unroll
+            for (int place = 0; place < form::quad_places; place++) {
+                const int quad = threadIdx.x + place * MK_THREADS;
+                if (quad >= form::quads) continue;
+                const float *at = gathered + quad / (form::columns / 4) * form::ld + quad % (form::columns / 4) * 4;
+#pragma unroll
+                for (int i = 0; i < KG; i++) {
+                    const float4 v = *(const float4 *)(at + i * form::rows * form::ld);
+                    float *to = quads[KG == 1 ? 0 : place];
+                    to[0] += v.x, to[1] += v.y, to[2] += v.z, to[3] += v.w;
+                }
+            }
+        }
+
+        if (KG == 1) {
+#pragma unroll
+            for (int i = 0; i < T; i++)
+#pragma unroll
+                for (int j = 0; j < 2; j++)
+#pragma unroll
+                    for (int v = 0; v < (SPLIT ? 2 : 4); v += 2) {
+                        const int row = (warp_group + j) * form::group_rows + g + v * 4;
+                        const float *total = totals[KG == 1 ? i : 0][j];
+                        *(float2 *)(gathered + row * form::ld + (warp_tile + i) * MK_TILE + t * 2) =
+                            make_float2(total[v], total[v + 1]);
+                    }
+        } else {
+#pragma unroll
+            for (int place = 0; place < form::quad_places; place++) {
+                const int quad = threadIdx.x + place * MK_THREADS;
+                if (quad >= form::quads) continue;
+                const float *v = quads[KG == 1 ? 0 : place];
+                // Only this thread reads and writes it.
+                *(float4 *)(gathered + quad / (form::columns / 4) * form::ld + quad % (form::columns / 4) * 4) =
+                    make_float4(v[0], v[1], v[2], v[3]);
+            }
+        }
+        // Residual and terms are there; sums too, and no warp reads a stage.
+        copy_async_wait<0>();
+        __syncthreads();
+        if (part + (int)gridDim.x < parts) {
+            copies.begin(p, part + gridDim.x);
+#pragma unroll 1
+            for (int i = 0; i < MK_TILE_STAGES - 1; i++) {
+                copies.next(p, stages, run, steps);
+                copy_async_commit();
+            }
+        }
+#pragma unroll 1
+        for (int quad = threadIdx.x; quad < form::quads; quad += MK_THREADS) {
+            const int row = quad / (form::columns / 4), column = quad % (form::columns / 4) * 4;
+            const int n = tile0 * MK_TILE + column;
+            if (row0 + row >= p.rows || n >= p.tiles * MK_TILE) continue;
+            const float4 sum = *(const float4 *)(gathered + row * form::ld + column);
+            float v[4] = {sum.x, sum.y, sum.z, sum.w};
+            row_terms<4> own;
+            own.load_scale(p, row0 + row);
+            own.set(0, *(const float2 *)(residual + quad * 4));
+            own.set(2, *(const float2 *)(residual + quad * 4 + 2));
+            finish<HALF>(p, row0 + row, n, column, v, layer, own);
+        }
     }
 }
 
