@@ -72,6 +72,8 @@ final class WebSocketConnection: Sendable {
         var closeSent: ContinuousClock.Instant?
         /// Contexts that are open; with any, the connection is not idle.
         var contexts = 0
+        /// The last message that was told.
+        var telling: Task<Void, any Error>?
         /// Set when the connection shall be closed once no context is open.
         var farewell: WebSocketClose?
     }
@@ -127,6 +129,20 @@ final class WebSocketConnection: Sendable {
     /// Sends a text message and a binary one right behind it, with no other message between them.
     func send(_ text: String, followedBy bytes: [UInt8]) async throws {
         try await write([frame(.text, Array(text.utf8)), frame(.binary, bytes)])
+    }
+
+    /// Sends a text message behind all others that were told so, whoever told them: errors come in the order in which they
+    /// were found. The caller waits for the task, so that what a client does not read does not pile up.
+    func tell(_ text: String) -> Task<Void, any Error> {
+        state.withLock { state in
+            let former = state.telling
+            let task = Task {
+                _ = await former?.result
+                try await send(text)
+            }
+            state.telling = task
+            return task
+        }
     }
 
     /// Sends a close frame, once.

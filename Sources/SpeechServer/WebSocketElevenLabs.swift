@@ -50,7 +50,7 @@ final class WebSocketElevenLabs: Sendable {
             // A voice that is not there is told at once.
             _ = try await server.speaker.request(text: "", isComplete: false, fields: fields)
         } catch {
-            try await send(error, context: nil)
+            try await tell(error, context: nil).value
             return WebSocketClose(.policyViolation, error.message)
         }
         try await withThrowingDiscardingTaskGroup { group in
@@ -135,7 +135,7 @@ final class WebSocketElevenLabs: Sendable {
                 isEmpty = !isKnown && opened == nil
             }
         } catch {
-            try await send(error, context: id)
+            try await tell(error, context: id).value
         }
         // The end of what never was.
         if isEmpty { try await finish(id, nil) }
@@ -189,6 +189,11 @@ final class WebSocketElevenLabs: Sendable {
         }
     }
 
+    /// The id may have been taken by another context since.
+    private static func remove(_ context: SpeechContext, _ id: String, _ contexts: inout [String: Entry]) {
+        if contexts[id]?.context === context { contexts[id] = nil }
+    }
+
     // MARK: Audio
 
     private func speak(_ context: SpeechContext, _ id: String, _ format: WebSocketAudioFormat) async {
@@ -209,14 +214,17 @@ final class WebSocketElevenLabs: Sendable {
                 }
             }
         } catch let error as APIError {
-            try? await send(error, context: id)
+            // Together, so that whoever misses the context is told of it later.
+            let telling = contexts.withLock { contexts in
+                Self.remove(context, id, &contexts)
+                return tell(error, context: id)
+            }
+            try? await telling.value
         } catch {
             // The connection is gone, and with it whoever could be told.
         }
-        contexts.withLock { contexts in
-            // The id may have been taken by another context since.
-            if contexts[id]?.context === context { contexts[id] = nil }
-        }
+        contexts.withLock { Self.remove(context, id, &$0) }
+        context.end()
         try? await finish(id, summary)
         await connection.contextEnded()
     }
@@ -262,18 +270,21 @@ final class WebSocketElevenLabs: Sendable {
         ])
     }
 
-    private func send(_ error: APIError, context id: String?) async throws {
-        try await send(
-            [
-                "error": .string(error.code ?? error.kind.rawValue), "message": .string(error.message),
-                "code": .integer(1008),
-            ],
-            context: id)
+    private func tell(_ error: APIError, context id: String?) -> Task<Void, any Error> {
+        let members: [String: JSONValue] = [
+            "error": .string(error.code ?? error.kind.rawValue), "message": .string(error.message),
+            "code": .integer(1008),
+        ]
+        return connection.tell(text(members, context: id))
     }
 
     private func send(_ members: [String: JSONValue], context id: String?) async throws {
+        try await connection.send(text(members, context: id))
+    }
+
+    private func text(_ members: [String: JSONValue], context id: String?) -> String {
         var members = members
         if isMultiple, let id { members["contextId"] = .string(id) }
-        try await connection.send(JSONValue.object(members).text)
+        return JSONValue.object(members).text
     }
 }

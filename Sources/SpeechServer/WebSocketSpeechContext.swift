@@ -115,7 +115,8 @@ final class SpeechContext: Sendable {
         end()
     }
 
-    private func end() {
+    /// Takes no more text and stops speaking.
+    func end() {
         let speaking = state.withLock { state in
             state.isComplete = true
             state.open = nil
@@ -146,9 +147,8 @@ final class SpeechContext: Sendable {
     ///
     /// Audio that is made after a cancel is not handed on.
     /// - Throws: an ``APIError`` when the fields are wrong or the engine refuses an utterance, or what `handle` throws;
-    ///   nothing is spoken after that.
+    ///   nothing is spoken after that, but text is still taken, in vain, until the caller has said so and calls ``end()``.
     func run(_ handle: (SpeechContextEvent) async throws -> Void) async throws {
-        defer { end() }
         let request = try await server.speaker.request(text: "", isComplete: false, fields: fields)
         do throws(ModelError) {
             // What is wrong with the fields is said before there is text.

@@ -79,7 +79,7 @@ final class WebSocketSpeechSession: Sendable {
                         + "append, flush, complete, cancel, ping")
             }
         } catch {
-            try await connection.send(Self.event("error", id, Self.members(of: error.json)))
+            try await connection.tell(Self.event("error", id, Self.members(of: error.json))).value
         }
         // Browsers cannot send the protocol's own pings.
         if isPing { try await connection.send(Self.event("pong", nil)) }
@@ -146,12 +146,17 @@ final class WebSocketSpeechSession: Sendable {
         do {
             try await deliver(context, id, delivery)
         } catch let error as APIError {
-            contexts.withLock { $0[id] = nil }
-            try? await connection.send(Self.event("error", id, Self.members(of: error.json)))
+            // Together, so that whoever misses the context is told of it later.
+            let telling = contexts.withLock { contexts in
+                contexts[id] = nil
+                return connection.tell(Self.event("error", id, Self.members(of: error.json)))
+            }
+            try? await telling.value
         } catch {
             // The connection is gone, and with it whoever could be told.
             contexts.withLock { $0[id] = nil }
         }
+        context.end()
         await connection.contextEnded()
     }
 

@@ -183,6 +183,7 @@ final class WyomingSession: Sendable {
     }
 
     private func speak(_ job: Job) async throws {
+        defer { job.context.end() }
         let rate = server.model.sampleRate
         var samples = 0
         var hasBegun = false

@@ -207,6 +207,52 @@ import Testing
         }
     }
 
+    /// What a context is refused for is told before what came of its end, though one is found while it speaks and the other
+    /// by who reads messages.
+    @Test(arguments: [false, true]) func errorsComeInTheOrderOfTheirCauses(isElevenLabs: Bool) async throws {
+        var engine = EngineOptions()
+        (engine.maxActive, engine.maxQueued, engine.textTimeout) = (1, 0, 3600)
+        let server = try await TestServer(engine: engine)
+        // It waits for its text as long as the test takes.
+        var open = SpeechRequest(text: "")
+        open.isComplete = false
+        let busy = try server.engine.speak(open)
+        #expect(try await waits { server.engine.statistics.active == 1 })
+        let path = isElevenLabs ? "/v1/text-to-speech/default/multi-stream-input" : Self.path
+        try await WebSocketTestClient.connect(port: server.port, path: path) { client in
+            // Contexts that are refused while text for them comes in.
+            for round in 0..<5 {
+                let ids = (0..<30).map { "\(round)-\($0)" }
+                var messages: [[String: JSONValue]] = []
+                if !isElevenLabs {
+                    messages = ids.map { ["type": "start", "context": .string($0), "input": "a"] }
+                }
+                for id in Array(repeating: ids, count: 6).joined() {
+                    messages.append(
+                        isElevenLabs
+                            ? ["context_id": .string(id), "text": "b "]
+                            : ["type": "append", "context": .string(id), "text": "b "])
+                }
+                try await client.send(all: messages)
+                var first: [String: String] = [:]
+                while first.count < ids.count, let message = try await client.next() {
+                    guard let json = message.json, let id = json[isElevenLabs ? "contextId" : "context"]?.string,
+                        let error = isElevenLabs ? json["error"]?.string : json["error"]?["code"]?.string,
+                        ids.contains(id), first[id] == nil
+                    else { continue }
+                    first[id] = error
+                }
+                let others = first.filter { $0.value != "server_busy" }
+                #expect(first.count == ids.count && others.isEmpty, "\(others)")
+                // Contexts are over a little after their errors.
+                try await client.send(.ping, [])
+                while let message = try await client.next(), message != .pong([]) {}
+            }
+        }
+        busy.cancel()
+        try await server.stop()
+    }
+
     @Test func limits() async throws {
         try await withSpeechServer { options in
             options.maxText = 100

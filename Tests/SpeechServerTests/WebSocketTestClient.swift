@@ -79,9 +79,20 @@ struct WebSocketTestClient {
 
     func send(_ members: [String: JSONValue]) async throws { try await send(text: JSONValue.object(members).text) }
 
+    /// Sends messages as one piece, so that the server may read them all at once.
+    func send(all messages: [[String: JSONValue]]) async throws {
+        await connection.send(messages.flatMap { frame(.text, Array(JSONValue.object($0).text.utf8)) })
+    }
+
     func send(text: String) async throws { try await send(.text, Array(text.utf8)) }
 
     func send(_ opcode: WebSocketOpcode, _ bytes: [UInt8], fin: Bool = true, isMasked: Bool = true) async throws {
+        await connection.send(frame(opcode, bytes, fin: fin, isMasked: isMasked))
+    }
+
+    private func frame(
+        _ opcode: WebSocketOpcode, _ bytes: [UInt8], fin: Bool = true, isMasked: Bool = true
+    ) -> [UInt8] {
         var frame = [(fin ? 0x80 : 0) | UInt8(webSocketOpcode: opcode)]
         let maskBit: UInt8 = isMasked ? 0x80 : 0
         switch bytes.count {
@@ -97,7 +108,7 @@ struct WebSocketTestClient {
         } else {
             frame += bytes
         }
-        await connection.send(frame)
+        return frame
     }
 
     /// The next message; nil at the end of the connection.
