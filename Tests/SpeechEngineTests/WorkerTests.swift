@@ -85,6 +85,32 @@ import Testing
         #expect(there.summary?.fingerprint == here.summary?.fingerprint)
     }
 
+    /// Of a voice that tells: whole texts and texts in pieces.
+    @Test func itTellsWhenWordsBegin() async throws {
+        let model = try SpeechModel(directory: Fixture.shippedVoice, compute: Compute(threads: 2))
+        var whole = SpeechRequest(text: "We walked home.")
+        whole.sampling.greedy = true
+        var open = whole
+        (open.text, open.isComplete) = ("We wal", false)
+        var spoken: [[SpokenWord]] = []
+        for isWorker in [false, true] {
+            var options = options()
+            options.workerProcess = isWorker
+            // Without the decoder, which has no say in it.
+            options.decoderStages = .none
+            let engine = SpeechEngine(model: model, options: options)
+            let result = await SpokenResult(try engine.speak(whole, packets: .fixed(2)))
+            #expect(result.packets.flatMap { $0.words ?? [] } == result.summary?.words)
+            spoken.append(try #require(result.summary).words)
+            let stream = try engine.speak(open)
+            for text in ["ked ho", "me."] { stream.append(text) }
+            stream.completeText()
+            spoken.append(try #require(await SpokenResult(stream).summary).words)
+        }
+        #expect(spoken[0].map(\.word) == ["We", "walked", "home."] && spoken[2] == spoken[0])
+        #expect(spoken[1].map(\.word) == spoken[0].map(\.word) && spoken[3] == spoken[1])
+    }
+
     @Test func whenItDiesItsUtterancesEndAndTheNextOnesGoOn() async throws {
         let model = try model()
         let here = await SpokenResult(try SpeechEngine(model: model).speak(request(frames: 6)))

@@ -28,8 +28,11 @@ public enum SpeechWorker {
         _ model: SpeechModel, _ channel: borrowing WorkerChannel, _ ring: CodesRing
     ) throws(ChannelError) {
         let groups = model.configuration.talker.codeGroups
+        let tellsPlaces = model.configuration.alignmentHead != nil
         var utterances: [UInt64: Utterance] = [:]
         var taps: [UInt64: LogitTap] = [:]
+        // Ids of their texts that the engine has.
+        var toldIDs: [UInt64: Int] = [:]
         while true {
             do {
                 switch try channel.receive(WorkerMessage.self) {
@@ -39,7 +42,7 @@ public enum SpeechWorker {
                     taps[id] = request.logitTap
                 case .append(let id, let text): try utterances[id]?.append(text)
                 case .completeText(let id): try utterances[id]?.completeText()
-                case .forget(let id): (utterances[id], taps[id]) = (nil, nil)
+                case .forget(let id): (utterances[id], taps[id], toldIDs[id]) = (nil, nil, nil)
                 case .step(let ids):
                     let batch = ids.compactMap { utterances[$0] }
                     guard batch.count == ids.count else { throw ChannelError.closed }
@@ -49,14 +52,17 @@ public enum SpeechWorker {
                         guard ring.write(utterance.codes.suffix(groups)) else { throw ChannelError.closed }
                     }
                     let steps = ids.indices.map { index in
-                        let utterance = batch[index]
+                        let (id, utterance) = (ids[index], batch[index])
+                        let newIDs = tellsPlaces ? utterance.textIDs.dropFirst(toldIDs[id] ?? 0) : []
+                        toldIDs[id, default: 0] += newIDs.count
                         return WorkerStep(
                             result: results[index], finishReason: utterance.finishReason,
                             isWaitingForText: utterance.isWaitingForText, textTokens: utterance.textTokens,
-                            choices: taps[ids[index]]?.takeChoices().map(WorkerChoices.init) ?? [])
+                            choices: taps[id]?.takeChoices().map(WorkerChoices.init) ?? [], textIDs: Array(newIDs),
+                            place: results[index] == .frame ? utterance.places.last : nil)
                     }
                     for (id, utterance) in zip(ids, batch) where utterance.finishReason != nil {
-                        (utterances[id], taps[id]) = (nil, nil)
+                        (utterances[id], taps[id], toldIDs[id]) = (nil, nil, nil)
                     }
                     try channel.send(WorkerReply.stepped(steps, times))
                 }

@@ -8,11 +8,13 @@ final class WorkerStream: CodeStream {
     private(set) var finishReason: FinishReason?
     private(set) var isWaitingForText = false
     private(set) var textTokens: Int?
+    private(set) var textIDs: [Int32] = []
+    private(set) var places: [Int32] = []
     private(set) var warnings: [String]
     /// All that was said of it, until its first frame.
     fileprivate private(set) var opening: [WorkerMessage]
     /// Whether it was begun in a second process.
-    fileprivate var isRepeated = false
+    fileprivate private(set) var isRepeated = false
     private unowned let generator: WorkerGenerator
     private let tap: LogitTap?
 
@@ -36,6 +38,7 @@ final class WorkerStream: CodeStream {
 
     func truncate(frames count: Int, _ reason: FinishReason) {
         codes.removeLast((frames - count) * (codes.count / max(frames, 1)))
+        places.removeLast(max(places.count - count, 0))
         frames = count
         finish()
         finishReason = reason
@@ -58,12 +61,20 @@ final class WorkerStream: CodeStream {
             codes += frame
             frames += 1
             opening = []
+            if let place = step.place { places.append(place) }
         }
+        textIDs += step.textIDs
         isWaitingForText = step.isWaitingForText
         textTokens = step.textTokens
         finishReason = step.finishReason
         tap?.add(step.choices.map(\.choices))
         return true
+    }
+
+    /// Its process is gone before its first frame, and the next one begins it anew.
+    fileprivate func repeatInNextProcess() {
+        isRepeated = true
+        textIDs = []
     }
 
     fileprivate func lose(_ why: String) {
@@ -186,7 +197,7 @@ final class WorkerGenerator: CodeGenerator {
         var repeated: [WorkerStream] = []
         for stream in begun {
             if restarts, stream.frames == 0, !stream.isRepeated {
-                stream.isRepeated = true
+                stream.repeatInNextProcess()
                 repeated.append(stream)
             } else {
                 stream.lose(why)

@@ -26,6 +26,10 @@ struct WorkerStep: Codable, Sendable {
     let isWaitingForText: Bool
     let textTokens: Int?
     let choices: [WorkerChoices]
+    /// Of a model that tells what it speaks: ids of its text that were not told before, and which id of all the new frame
+    /// speaks.
+    let textIDs: [Int32]
+    let place: Int32?
 }
 
 /// What was recorded of one code's logits.
