@@ -156,8 +156,9 @@ struct ProductForm: Hashable {
             let sets = min(Int(MK_WARPS) / shape.splits, ceiling(shape.rows, groups * shape.groupRows))
             let bytes = sets * shape.splits * shape.run * (groups * 1024 + tiles * 512)
             if isPacked {
-                // As measured.
-                return waves * (2500 + 600 * Double(ceiling(shape.run, stages)) + Double(bytes) / 70)
+                // As measured; with the sums of 32 rows by 32 outputs a warp is slower than its copies.
+                let factor = groups * tiles > 8 ? 1.45 : 1
+                return waves * factor * (2500 + 600 * Double(ceiling(shape.run, stages)) + Double(bytes) / 70)
             }
             return waves * (ends + 900 * Double(ceiling(shape.run, stages)) + Double(bytes) / 48)
         case .shared(_, _, let tiles, let runs):
@@ -175,7 +176,7 @@ struct ProductForm: Hashable {
             let live = min(shape.rows, block.rows)
             let groups = min(2 * warpRows, ceiling(live, 8))
             let products = Double(Int(MK_WARPS) / warpRows * ceiling(groups, 2) * tiles * 4) * 2
-            let copies = Double(runs * (groups * 1024 + block.tiles * 512)) / (runs == 1 ? 16 : runs == 2 ? 22 : 30)
+            let copies = Double(runs * (groups * 1024 + block.tiles * 512)) / (runs == 1 ? 20 : runs == 2 ? 26 : 34)
             let barriers = 120 / Double(depth) + (runs == 1 ? 0 : 400 / Double(shape.run))
             return waves * (ends + 1500 + Double(chunks) * (max(products, copies) + barriers))
         }
