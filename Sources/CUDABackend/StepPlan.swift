@@ -48,21 +48,14 @@ final class StepPlan {
         self.positions = positions
         inputChunks = inputWidth / Int(MK_CHUNK)
         var entries: [mk_stream_entry] = []
-        // The code predictor's passes read the same layers: some stay in the L2 cache, the others pass through.
-        let keptBytes = (KernelCompiler.defines["MK_KEEP"] ?? 0) << 20
-        var passBytes = 0
         func add(_ layer: PackedLayer, tiles: Int, unit: Int = 1) {
-            passBytes += tiles * layer.chunks * 512
-            let isKept = positions != nil && passBytes <= keptBytes
-            let policy = keptBytes == 0 ? MK_USUAL : isKept ? MK_KEPT : MK_PASSING
             entries.append(
                 mk_stream_entry(
-                    weights: layer.weights.address, units: Int32(tiles / unit), unit: UInt8(unit),
-                    policy: UInt8(policy), chunks: UInt16(layer.chunks)))
+                    weights: layer.weights.address, units: Int32(tiles / unit), unit: UInt16(unit),
+                    chunks: UInt16(layer.chunks)))
         }
         let residualTiles = stack.ld / Int(MK_TILE)
         func addStack() {
-            passBytes = 0
             if let projection { add(projection, tiles: residualTiles) }
             for layer in stack.layers {
                 add(layer.qkv, tiles: ceiling(stack.qkvWidth, Int(MK_TILE)))
@@ -289,13 +282,14 @@ private struct SharedLayout {
     /// Whether a warp holds all its activations.
     private let isWhole: Bool
 
-    /// Rings are as long as shared memory allows, but no longer than `MK_RING` (at most 5, as `step_block::await_rows` can
-    /// wait for). From 3 rows on a longer ring is not worth activations in pieces.
+    /// Rings are as long as shared memory allows, but no longer than `MK_RING` or what was measured to be best: 5 with bulk
+    /// copies, 3 without. From 3 rows on a longer ring is not worth activations in pieces.
     init(
         _ stack: DeviceStack, _ info: CUDADeviceInfo, rows: Int, blocks: Int, turns: Int, pages: Int, entries: Int,
         inputChunks: Int, headOutputs: Int
     ) {
-        let layouts = (2...max(2, min(KernelCompiler.defines["MK_RING"] ?? 3, 5))).map {
+        let longest = KernelCompiler.defines["MK_RING"] ?? (info.capability >= (9, 0) ? 5 : 3)
+        let layouts = (2...max(2, min(longest, 5))).map {
             SharedLayout(
                 stack, ring: $0, sharedMemory: info.sharedMemory, rows: rows, blocks: blocks, turns: turns,
                 pages: pages, entries: entries, inputChunks: inputChunks, headOutputs: headOutputs)

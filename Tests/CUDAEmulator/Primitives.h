@@ -311,14 +311,11 @@ DEVICE float maximum_of_lanes(float v) {
 }
 
 DEVICE void copy_async(void *shared, const void *global) { emulator::copy_later(shared, global); }
-typedef unsigned long long cache_policy;
-DEVICE cache_policy policy_of(int) { return 0; }
-DEVICE void copy_async(void *shared, const void *global, cache_policy) { emulator::copy_later(shared, global); }
 // A bulk copy comes at once; its barrier holds what is still to come, and in its lowest bit the phase.
 typedef unsigned long long bulk_barrier;
 DEVICE void bulk_open(bulk_barrier *barrier) { *barrier = 0; }
 DEVICE void bulk_expect(bulk_barrier *barrier, unsigned bytes) { *barrier += 2ull * bytes; }
-DEVICE void bulk_copy(void *shared, const void *global, unsigned bytes, bulk_barrier *barrier, cache_policy) {
+DEVICE void bulk_copy(void *shared, const void *global, unsigned bytes, bulk_barrier *barrier) {
     memcpy(shared, global, bytes);
     *barrier -= 2ull * bytes;
     if (*barrier < 2) *barrier ^= 1;

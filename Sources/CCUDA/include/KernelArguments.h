@@ -325,12 +325,8 @@ typedef struct {
 typedef struct {
     mk_address weights;
     int units;
-    unsigned char unit, policy;
-    unsigned short chunks;
+    unsigned short unit, chunks;
 } mk_stream_entry;
-
-/// What the L2 cache is to do with weights.
-enum { MK_USUAL = 0, MK_PASSING = 1, MK_KEPT = 2 };
 
 /// A transformer stack of a persistent kernel: schedule entries are query-key-value, output, gate-up, down.
 typedef struct {

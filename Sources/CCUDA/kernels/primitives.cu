@@ -146,24 +146,6 @@ DEVICE void copy_async(void *shared, const void *global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
 }
 
-// What the L2 cache is to do with lines: as always (MK_USUAL), give them up first (MK_PASSING), keep them (MK_KEPT).
-typedef unsigned long long cache_policy;
-
-DEVICE cache_policy policy_of(int kind) {
-    cache_policy usual, first, last;
-    asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(usual));
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(first));
-    asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(last));
-    return kind == MK_USUAL ? usual : kind == MK_PASSING ? first : last;
-}
-
-// The same with a policy.
-DEVICE void copy_async(void *shared, const void *global, cache_policy policy) {
-    unsigned address = (unsigned)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "l"(policy)
-                 : "memory");
-}
-
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 // Bulk copies: one thread copies many bytes, past the multiprocessor's load path. A barrier in shared memory counts what is
 // to come; its phase ends when all is there.
@@ -181,11 +163,11 @@ DEVICE void bulk_expect(bulk_barrier *barrier, unsigned bytes) {
                  : "memory");
 }
 
-DEVICE void bulk_copy(void *shared, const void *global, unsigned bytes, bulk_barrier *barrier, cache_policy policy) {
+DEVICE void bulk_copy(void *shared, const void *global, unsigned bytes, bulk_barrier *barrier) {
     asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
             shared_address(shared)),
-        "l"(global), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+        "l"(global), "r"(bytes), "r"(shared_address(barrier))
         : "memory");
 }
 

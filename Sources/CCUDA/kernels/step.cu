@@ -3,7 +3,8 @@
 //
 // Weights do not depend on activations. So every warp streams its share of all layers, in the order of use, through a
 // ring of its own in shared memory, with asynchronous copies that run ahead across layers: memory does not wait for
-// arithmetic. A lane reads back the 16 bytes that it copied itself; no barrier guards the ring.
+// arithmetic. With bulk copies one lane asks for a row of the ring, and a barrier for each row counts its bytes. Without
+// them, a lane reads back the 16 bytes that it copied itself, and no barrier guards the ring.
 //
 // Blocks form teams; a team takes up to MK_TEAM_ROWS rows through all layers, which cost its products no more than one.
 // Blocks of a team hand over values without a barrier: a unit of 16 bytes is three words and a tag, written and read as
@@ -25,12 +26,11 @@
 #define MK_RING_ROW 2048
 #define MK_MOST_ROWS 5
 
-// Whether rows come by bulk copies.
-#ifndef MK_BULK
+// Whether rows come by bulk copies, which do not keep polls waiting as others do.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 #define MK_BULK 0
-#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-#undef MK_BULK
-#define MK_BULK 0
+#else
+#define MK_BULK 1
 #endif
 
 // Tiles whose sums a warp holds in registers.
@@ -89,8 +89,8 @@ struct alignas(16) weight_stream {
     int own, tiles, chunks;
     // Of the entry: bytes to a pair's second tile, 0 if there is but one tile, and to the next pair.
     unsigned second, advance;
-    // Of the entry: chunks of a run, and what the L2 cache is to do with the weights.
-    short run, policy;
+    // Of the entry: chunks of a run.
+    int run;
     // The first byte of this sweep and of the next row; a lane's bytes are 16 · lane behind.
     const char *sweep, *at;
 
@@ -99,17 +99,14 @@ struct alignas(16) weight_stream {
         while (next < p.schedule_count) {
             const uint4 entry = ((const uint4 *)(dynamic_shared() + p.schedule_at))[next - p.schedule_first];
             next++;
-            const int unit = (int)(entry.w & 0xff), all = (int)(entry.w >> 16);
-            // Several teams find the weights in the cache that one of them has read.
-            policy = p.teams == 1 ? (short)(entry.w >> 8 & 0xff) : (short)MK_USUAL;
+            const int unit = (int)(entry.w & 0xffff), all = (int)(entry.w >> 16);
             own = own_tiles((int)entry.z, unit, place, p.blocks, p.blocks_inverse);
             int begin, end;
             run_of(all, (int)threadIdx.x >> 5, begin, end);
             if (begin >= end) own = 0;
             if (own == 0) continue;
             tiles = min((int)MK_GROUP, own);
-            chunks = end - begin;
-            run = (short)chunks;
+            run = chunks = end - begin;
             second = own > 1 ? (unit == 1 ? p.blocks : 1) * all * 512 : 0;
             advance = 2 * p.blocks * all * 512;
             sweep = at = (const char *)((unsigned long long)entry.x | (unsigned long long)entry.y << 32)
@@ -122,27 +119,26 @@ struct alignas(16) weight_stream {
     DEVICE_MEMBER void issue(
         const mk_step_arguments &p, int place, char *ring, unsigned long long *barriers) {
         if (own > 0) {
-            const cache_policy policy = policy_of(this->policy);
 #if MK_BULK
             if ((threadIdx.x & 31) == 0) {
                 char *to = ring + slot * MK_RING_ROW;
                 const unsigned bytes = min(chunks, second ? 2 : 4) * 512, copies = second && tiles > 1 ? 2 : 1;
                 bulk_expect(barriers + slot, copies * bytes);
-                bulk_copy(to, at, bytes, barriers + slot, policy);
-                if (copies == 2) bulk_copy(to + 1024, at + second, bytes, barriers + slot, policy);
+                bulk_copy(to, at, bytes, barriers + slot);
+                if (copies == 2) bulk_copy(to + 1024, at + second, bytes, barriers + slot);
             }
 #else
             char *to = ring + slot * MK_RING_ROW;
             const char *from = at + (threadIdx.x & 31) * 16;
-            copy_async(to, from, policy);
+            copy_async(to, from);
             if (second) {
-                if (chunks > 1) copy_async(to + 512, from + 512, policy);
-                if (tiles > 1) copy_async(to + 1024, from + second, policy);
-                if (tiles > 1 && chunks > 1) copy_async(to + 1536, from + 512 + second, policy);
+                if (chunks > 1) copy_async(to + 512, from + 512);
+                if (tiles > 1) copy_async(to + 1024, from + second);
+                if (tiles > 1 && chunks > 1) copy_async(to + 1536, from + 512 + second);
             } else {
-                if (chunks > 1) copy_async(to + 512, from + 512, policy);
-                if (chunks > 2) copy_async(to + 1024, from + 1024, policy);
-                if (chunks > 3) copy_async(to + 1536, from + 1536, policy);
+                if (chunks > 1) copy_async(to + 512, from + 512);
+                if (chunks > 2) copy_async(to + 1024, from + 1024);
+                if (chunks > 3) copy_async(to + 1536, from + 1536);
             }
 #endif
             tiles -= 2;
