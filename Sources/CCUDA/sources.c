@@ -36,6 +36,9 @@ static const char codec[] = {
 static const char pack[] = {
 #embed "kernels/pack.cu"
     , 0};
+static const char focus[] = {
+#embed "kernels/focus.cu"
+    , 0};
 static const char step[] = {
 #embed "kernels/step.cu"
     , 0};
@@ -52,6 +55,7 @@ static const mk_kernel_source sources[] = {
     {"embedding.cu", embedding, sizeof embedding - 1},
     {"codec.cu", codec, sizeof codec - 1},
     {"pack.cu", pack, sizeof pack - 1},
+    {"focus.cu", focus, sizeof focus - 1},
     {"step.cu", step, sizeof step - 1},
     {0, 0, 0},
 };

@@ -41,10 +41,14 @@ public final class CUDAStages: @unchecked Sendable {
         public var seed: UInt64
         /// Rules of both samplers.
         public var rules: GenerationConfiguration
+        /// The positions of its text that the talker will have after the step, for the model's alignment head; none if it
+        /// is not to be asked.
+        public var textPositions: Range<Int>
 
         /// An entry.
         public init(
-            slot: Int, frame: Int, sampled: Int, text: Int32?, seed: UInt64, rules: GenerationConfiguration
+            slot: Int, frame: Int, sampled: Int, text: Int32?, seed: UInt64, rules: GenerationConfiguration,
+            textPositions: Range<Int> = 0..<0
         ) {
             self.slot = slot
             self.frame = frame
@@ -52,6 +56,7 @@ public final class CUDAStages: @unchecked Sendable {
             self.text = text
             self.seed = seed
             self.rules = rules
+            self.textPositions = textPositions
         }
     }
 
@@ -86,6 +91,10 @@ public final class CUDAStages: @unchecked Sendable {
     private var rowWork = DeviceScratch()
     private var inputWork = DeviceScratch()
     private var stepWork = DeviceScratch()
+    private var focusWork = DeviceScratch()
+    private var questionWork = DeviceScratch()
+    /// Of a model with an alignment head: where it looked last, int [slots + 1].
+    private let looks: DeviceBuffer?
     /// Slots and positions of a step, int [2][slots].
     private let stepLists: DeviceBuffer
     /// Places and positions of the code predictor's rows, int: each place twice [2 · slots], once [slots]; rows that are the
@@ -214,6 +223,8 @@ public final class CUDAStages: @unchecked Sendable {
         logits = try DeviceBuffer(device, bytes: places * padded(c.vocabularySize) * 4, "logits")
         codes = try DeviceBuffer(device, bytes: places * c.codeGroups * 4, "codes")
         seen = try DeviceBuffer(device, bytes: places * c.vocabularySize, "constraints")
+        looks =
+            configuration.alignmentHead == nil ? nil : try DeviceBuffer(device, bytes: places * 4, "alignment")
         pageStride = Self.pages(positions: c.maxPositions)
         pageTable = try DeviceBuffer(device, bytes: places * pageStride * 8, "page table")
         pages = Array(repeating: [], count: places)
@@ -313,7 +324,10 @@ public final class CUDAStages: @unchecked Sendable {
     // MARK: Talker
 
     /// Reads prompt rows of a session. The last rows of a prompt leave the hidden state and logits in the slot.
-    public func prefill(_ slot: Int, _ rows: [PromptRow], isLast: Bool) throws(CUDAError) {
+    /// - Parameter textPositions: as in an ``Entry``, with the last rows.
+    public func prefill(
+        _ slot: Int, _ rows: [PromptRow], isLast: Bool, textPositions: Range<Int> = 0..<0
+    ) throws(CUDAError) {
         guard let text else { throw .unsupportedModel("this model was made without text") }
         let ids = try text.indices(of: rows.compactMap(\.text))
         var next = 0
@@ -341,7 +355,7 @@ public final class CUDAStages: @unchecked Sendable {
             width: Int32(width), codes: codeList, vector_index: vectorIndices, text_index: textIndices,
             vectors: vectorList, texts: text.address, x: x, ld: Int32(ld), rows: Int32(rows.count))
         try device.launch("embed_prompt", grid: (ceiling(width, Int(MK_THREADS)), rows.count), a)
-        try prefill(slot, x: x, rows: rows.count, isLast: isLast)
+        try prefill(slot, x: x, rows: rows.count, isLast: isLast, textPositions: textPositions)
     }
 
     /// Reads rows of values [rows, talker width], already summed.
@@ -357,14 +371,16 @@ public final class CUDAStages: @unchecked Sendable {
     }
 
     private func prefill(
-        _ slot: Int, x: UInt64, rows: Int, isLast: Bool, observe: ((UInt64) throws(CUDAError) -> Void)? = nil
+        _ slot: Int, x: UInt64, rows: Int, isLast: Bool, textPositions: Range<Int> = 0..<0
     ) throws(CUDAError) {
         // Long prompts in pieces: sums do not depend on it.
         var done = 0
         while done < rows {
             let count = min(Self.prefillRows, rows - done)
             let part = x + UInt64(done * ld * 4)
-            try forward(part, [(slot, count)], ends: isLast && done + count == rows ? [0] : [])
+            let ends = isLast && done + count == rows
+            try forward(
+                part, [(slot, count)], ends: ends ? [0] : [], textPositions: ends ? [textPositions] : [])
             done += count
         }
     }
@@ -372,7 +388,10 @@ public final class CUDAStages: @unchecked Sendable {
     private static let prefillRows = 256
 
     /// Runs talker rows `x` of sessions and keeps hidden state and logits of those in `ends`.
-    private func forward(_ x: UInt64, _ segments: [(slot: Int, rows: Int)], ends: [Int]) throws(CUDAError) {
+    /// - Parameter textPositions: of each of `ends`.
+    private func forward(
+        _ x: UInt64, _ segments: [(slot: Int, rows: Int)], ends: [Int], textPositions: [Range<Int>]
+    ) throws(CUDAError) {
         let rows = segments.reduce(0) { $0 + $1.rows }
         var (slotRows, positions, lastRows, lastSlots): ([Int32], [Int32], [Int32], [Int32]) = ([], [], [], [])
         var pageCount = 1
@@ -403,7 +422,8 @@ public final class CUDAStages: @unchecked Sendable {
             pages: pageCount, areAlone: segments.allSatisfy { $0.rows == 1 })
         let lastRowList = try work.put(device, lastRows)
         let lastSlotList = try work.put(device, lastSlots)
-        try talker.forward(x, places, cache: talkerCache)
+        let questions = lastRows.indices.map { (lastRows[$0], lastSlots[$0], textPositions[$0]) }
+        try talker.forward(x, places, cache: talkerCache, focus: try alignment(questions))
         if lastRows.isEmpty { return }
         try keepEnds(of: x, rows: lastRowList, slots: lastSlotList, count: lastRows.count, work)
     }
@@ -484,10 +504,13 @@ public final class CUDAStages: @unchecked Sendable {
             codec_table: codecTable.address, group_tables: groupTables.address,
             vocabulary: Int32(configuration.codePredictor.vocabularySize), groups: Int32(groups), ld_table: Int32(ld),
             width: Int32(width), sessions: sessions, codes: codes.address, x: x, ld: Int32(ld), batch: Int32(count))
-        try issue(.step(sessions: count, pages: pages), memory: [x, sessions, talker.workAddress]) {
-            () throws(CUDAError) in
+        let focus = try alignment(
+            batch.enumerated().map { (Int32($0), Int32($1.slot), $1.textPositions) }
+                + (batch.count..<count).map { (Int32($0), Int32(slots), 0..<0) })
+        let memory = [x, sessions, talker.workAddress, questionWork.address]
+        try issue(.step(sessions: count, pages: pages), memory: memory) { () throws(CUDAError) in
             try device.launch("embed_frames", grid: (ceiling(width, Int(MK_THREADS)), count), a)
-            try talker.forward(x, places, cache: talkerCache)
+            try talker.forward(x, places, cache: talkerCache, focus: focus)
             // Rows are in order.
             try keepEnds(of: x, rows: 0, slots: places.slots, count: count, work)
         }
@@ -504,7 +527,8 @@ public final class CUDAStages: @unchecked Sendable {
         if isPersistent(batch.count), let plan = talkerPlan {
             return try step(batch, plan, x: x, sessions: try upload(batch))
         }
-        try forward(x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices))
+        try forward(
+            x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices), textPositions: batch.map(\.textPositions))
     }
 
     /// One position more for each session.
@@ -525,12 +549,60 @@ public final class CUDAStages: @unchecked Sendable {
         for first in stride(from: 0, to: batch.count, by: plan.sessions) {
             let part = batch[first..<min(batch.count, first + plan.sessions)]
             let longest = part.map { lengths[$0.slot] }.max() ?? 1
+            let focus = try alignment(part.enumerated().map { (Int32($0), Int32($1.slot), $1.textPositions) })
+            let dimension = talker.shape.headDimension
+            let queries = focus == nil ? 0 : try focusWork.reserve(device, part.count * dimension * 4)
             try plan.launch("talker_step", batch: part.count, positions: longest, cache: talkerCache) { a in
                 a.sessions = sessions + UInt64(first * MemoryLayout<mk_session>.stride)
                 a.x = x == 0 ? 0 : x + UInt64(first * ld * 4)
+                a.focus = queries
+                a.focus_layer = Int32(focus?.head.layer ?? 0)
+                a.focus_head = Int32(focus?.head.head ?? 0)
                 self.fill(&a)
             }
+            try focus?.ask(queries, dimension)
         }
+    }
+
+    // MARK: What is spoken
+
+    /// Rows of queries, their slots, the positions in question.
+    private typealias Question = (row: Int32, slot: Int32, positions: Range<Int>)
+
+    /// How the model's alignment head is asked; nil if it has none.
+    private func alignment(
+        _ questions: [Question]
+    ) throws(CUDAError) -> (head: AlignmentHead, ask: FocusQuestion)? {
+        guard let head = configuration.alignmentHead, let looks, !questions.isEmpty else { return nil }
+        let rows = questions.map {
+            mk_focus_row(
+                query: $0.row, slot: $0.slot, first: Int32($0.positions.lowerBound),
+                end: Int32($0.positions.upperBound))
+        }
+        let address = try questionWork.reserve(device, rows.count * MemoryLayout<mk_focus_row>.stride)
+        try device.copyIn(address, rows)
+        var a = mk_focus_arguments()
+        a.key_head = Int32(head.head * talker.shape.keyValueHeads / talker.shape.heads)
+        a.rows = address
+        a.cache = talkerCache
+        a.cache.layer = Int32(head.layer)
+        a.looks = looks.address
+        return (
+            head,
+            { [device, a] (queries, ld) throws(CUDAError) in
+                var a = a
+                a.queries = queries
+                a.ld = Int32(ld)
+                try device.launch("focus_rows", grid: (rows.count, 1), shared: Int(MK_WARPS) * 8, a)
+            }
+        )
+    }
+
+    /// The position of its text that each slot's last talker row looks at most, where that was asked.
+    public func looks(_ slots: [Int]) throws(CUDAError) -> [Int] {
+        guard let looks, !slots.isEmpty else { return [] }
+        let all = try device.integers(looks.address, self.slots)
+        return slots.map { Int(all[$0]) }
     }
 
     /// What both persistent kernels need of this model.

@@ -24,6 +24,9 @@ struct RowPlaces {
     var areAlone = false
 }
 
+/// Asks about queries: where the first row's begin, floats from one row to the next.
+typealias FocusQuestion = (_ queries: UInt64, _ ld: Int) throws(CUDAError) -> Void
+
 /// A transformer stack on the device: the same formulas and sums for one row and for many.
 final class DeviceStack {
     struct Layer {
@@ -117,9 +120,11 @@ final class DeviceStack {
     }
 
     /// Runs all layers over float rows `x` [rows, ld], in place: the residual stream before the final norm.
-    func forward(_ x: UInt64, _ places: RowPlaces, cache: mk_cache, observe: (() throws(CUDAError) -> Void)? = nil)
-        throws(CUDAError)
-    {
+    /// - Parameter focus: asks a head of a layer about rows; its own queries, from one row to the next `ld` floats.
+    func forward(
+        _ x: UInt64, _ places: RowPlaces, cache: mk_cache, focus: (head: AlignmentHead, ask: FocusQuestion)? = nil,
+        observe: (() throws(CUDAError) -> Void)? = nil
+    ) throws(CUDAError) {
         let rows = places.rows
         let inner = padded(shape.intermediate)
         let widest = max(ld, padded(queryWidth), inner)
@@ -147,7 +152,8 @@ final class DeviceStack {
         let attend =
             attendsFrames
             ? frameAttention(qkv, places, cache, into: attended)
-            : pagedAttention(qkv, places, cache, partials: partials, counters: parts[0], into: attended)
+            : pagedAttention(
+                qkv, places, cache, partials: partials, counters: parts[0], asked: focus?.head.layer, into: attended)
 
         for (index, layer) in layers.enumerated() {
             try observe?()
@@ -155,6 +161,9 @@ final class DeviceStack {
                 layer.qkv, x, rows: rows, gain: layer.inputNorm, prepared: rowsOf(ld), rowScale: rowScale,
                 Epilogue(raw: qkv, rawStride: qkvLD))
             try attend(index, layer)
+            if let focus, focus.head.layer == index {
+                try focus.ask(qkv + UInt64(focus.head.head * shape.headDimension * 4), qkvLD)
+            }
             try device.run(
                 layer.output, half: half, attended, rows: rows,
                 Epilogue(scale: layer.attentionScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
@@ -175,9 +184,11 @@ final class DeviceStack {
     private typealias Attention = (_ index: Int, _ layer: Layer) throws(CUDAError) -> Void
 
     /// Rotation, unless rows are alone in their sessions, and sums over pages.
-    /// - Parameter qkv: float rows [rows, padded(qkvWidth)].
+    /// - Parameters:
+    ///   - qkv: float rows [rows, padded(qkvWidth)].
+    ///   - asked: the layer whose queries are read afterwards, if there is one.
     private func pagedAttention(
-        _ qkv: UInt64, _ places: RowPlaces, _ cache: mk_cache, partials: UInt64, counters: UInt64,
+        _ qkv: UInt64, _ places: RowPlaces, _ cache: mk_cache, partials: UInt64, counters: UInt64, asked: Int?,
         into attended: HalfRows
     ) -> Attention {
         let rows = places.rows
@@ -200,7 +211,6 @@ final class DeviceStack {
         attention.row_slots = places.slots
         attention.row_positions = places.positions
         attention.cache = cache
-        attention.is_alone = places.areAlone ? 1 : 0
         attention.epsilon = shape.normEpsilon
         attention.frequencies = frequencies.address
         attention.partials = partials
@@ -220,7 +230,10 @@ final class DeviceStack {
             attention.cache.layer = Int32(index)
             attention.query_norm = rope.query_norm
             attention.key_norm = rope.key_norm
-            if !places.areAlone {
+            // Who is asked about queries finds them rotated in memory.
+            let isAlone = places.areAlone && index != asked
+            attention.is_alone = isAlone ? 1 : 0
+            if !isAlone {
                 try device.launch("rope_and_store", grid: (rows, 1), shared: dim * 4, overlaps: true, rope)
             }
             try device.launch(

@@ -84,7 +84,10 @@ extension SpeechModel {
                 results: moving.map { entry in
                     let utterance = batch[entry.index]
                     return utterance.isReadingPrompt ? nil : (utterance.hidden, utterance.logits)
-                }, text: moving.map { batch[$0.index].textPositions(after: $0.rows) })
+                },
+                text: moving.map { index, rows in
+                    batch[index].textPositions(among: batch[index].cache.length + rows)
+                })
         }
 
         // 3. Code 0, or the end.

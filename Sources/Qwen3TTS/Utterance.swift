@@ -269,14 +269,14 @@ public final class Utterance: @unchecked Sendable {
     /// Whether the talker has still to read rows of the prompt.
     package var isReadingPrompt: Bool { promptDone < promptRows.count }
 
-    /// The positions of its text's tokens that the talker has when it has read `rows` more.
-    func textPositions(after rows: Int) -> Range<Int> {
-        let end = min(textStart + textIDs.count, cache.length + rows)
+    /// The positions of its text's tokens among the talker's first `positions`.
+    package func textPositions(among positions: Int) -> Range<Int> {
+        let end = min(textStart + textIDs.count, positions)
         return textStart..<max(textStart, end)
     }
 
     /// Which position its next frame speaks; nil if the model cannot tell.
-    func speaks(at position: Int?) {
+    package func speaks(at position: Int?) {
         if let position { places.append(Int32(position - textStart)) }
     }
 

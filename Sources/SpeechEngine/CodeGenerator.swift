@@ -29,11 +29,6 @@ protocol CodeStream: AnyObject {
     func finish(_ reason: FinishReason)
 }
 
-extension CodeStream {
-    var textIDs: [Int32] { [] }
-    var places: [Int32] { [] }
-}
-
 extension Utterance: CodeStream {}
 
 /// Makes codes: the talker and the code predictor, wherever they run. Belongs to the engine's thread.

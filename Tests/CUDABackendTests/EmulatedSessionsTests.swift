@@ -14,11 +14,15 @@ import Testing
         var codes: [[Int32]] = []
         var samples: [Float] = []
         var hidden: [Float] = []
+        /// Where the alignment head looked, frame by frame.
+        var looks: [Int] = []
     }
+
+    static let fixture = Result { try Fixture.customVoice.withAlignmentHead(layer: 1, head: 1) }
 
     static func load(_ card: EmulatedCard, slots: Int = 4) throws -> CUDAStages {
         try CUDAStages(
-            directory: Fixture.customVoice.directory, device: card.index, slots: slots, driver: EmulatedCard.driver)
+            directory: try fixture.get().directory, device: card.index, slots: slots, driver: EmulatedCard.driver)
     }
 
     static func rules(_ stages: CUDAStages) -> GenerationConfiguration {
@@ -52,10 +56,14 @@ import Testing
         let rows = prompt(11)
         for start in stride(from: 0, to: rows.count, by: promptPiece) {
             let end = min(start + promptPiece, rows.count)
-            try stages.prefill(slot, Array(rows[start..<end]), isLast: end == rows.count)
+            try stages.prefill(
+                slot, Array(rows[start..<end]), isLast: end == rows.count, textPositions: 2..<rows.count)
         }
+        let own: UInt64 = 12
         func entry(_ slot: Int, _ frame: Int, seed: UInt64) -> CUDAStages.Entry {
-            .init(slot: slot, frame: frame, sampled: frame, text: 5 + Int32(frame), seed: seed, rules: rules(stages))
+            .init(
+                slot: slot, frame: frame, sampled: frame, text: 5 + Int32(frame), seed: seed, rules: rules(stages),
+                textPositions: 2..<(seed == own ? rows.count + frame % 3 : 4))
         }
         var companions: [(slot: Int, voice: Int, since: Int)] = []
         defer {
@@ -77,11 +85,12 @@ import Testing
                 try stages.prefill(slot, prompt(3 + companions.count, first: 40), isLast: true)
             }
             let speakers = companions.filter { $0.since < frame }.map { entry($0.slot, frame, seed: 99) }
-            let own = frame > 0 ? [entry(slot, frame, seed: 12)] : []
-            try stages.step(frame % 2 == 0 ? own + speakers : speakers + own)
-            let all = companions.map { entry($0.slot, frame, seed: 99) } + [entry(slot, frame, seed: 12)]
+            let session = frame > 0 ? [entry(slot, frame, seed: own)] : []
+            try stages.step(frame % 2 == 0 ? session + speakers : speakers + session)
+            let all = companions.map { entry($0.slot, frame, seed: 99) } + [entry(slot, frame, seed: own)]
             let codes = try stages.frame(all)
             speech.codes.append(codes[codes.count - 1])
+            speech.looks += try stages.looks([slot])
             pending += codes[codes.count - 1]
             if (frame + 1) % packet == 0 || frame + 1 == frames {
                 let packets = companions.enumerated().map { (slot: $1.voice, codes: codes[$0]) }
@@ -97,6 +106,7 @@ import Testing
         let stages = try Self.load(EmulatedCard())
         let alone = try Self.speak(stages)
         #expect(alone.samples.count == Self.frames * stages.configuration.codec.samplesPerFrame)
+        #expect(Set(alone.looks).count > 1 && alone.looks.allSatisfy((2..<15).contains))
         #expect(alone.samples.contains { $0 != 0 } && alone.samples.allSatisfy { abs($0) <= 1 })
         #expect(try Self.speak(stages, persistent: false, packet: 2, promptPiece: 4) == alone)
         #expect(try Self.speak(stages, others: 3, packet: 3) == alone)

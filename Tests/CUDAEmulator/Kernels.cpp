@@ -13,6 +13,7 @@ namespace {
 #include "../../Sources/CCUDA/kernels/embedding.cu"
 #include "../../Sources/CCUDA/kernels/codec.cu"
 #include "../../Sources/CCUDA/kernels/pack.cu"
+#include "../../Sources/CCUDA/kernels/focus.cu"
 #include "../../Sources/CCUDA/kernels/step.cu"
 }  // namespace
 
@@ -52,7 +53,7 @@ const Kernel kernels[] = {
     ENTRY(gemm_f16_normed1), ENTRY(gemm_f16_normed2), ENTRY(gemm_f16_normed4), ENTRY(attend_frames),
     ENTRY(sum_codebooks),          ENTRY(depthwise_norm),        ENTRY(roll_histories),
     ENTRY(pack_weights),           ENTRY(fill_noise),            ENTRY(talker_step),
-    ENTRY(predictor_frame),
+    ENTRY(predictor_frame),        ENTRY(focus_rows),
 };
 
 }  // namespace

@@ -46,6 +46,42 @@ import Testing
         #expect((here.summary?.stages.talker ?? 0) > 0 && (here.summary?.stages.decoder ?? 0) > 0)
     }
 
+    /// The alignment head looks where it does on the CPU, at prompt and steps, in whole texts and in pieces.
+    @Test func itTellsWhatEachFrameSpeaks() throws {
+        let fixture = try Fixture.customVoice.withAlignmentHead(layer: 1, head: 1)
+        let cpu = try SpeechModel(directory: fixture.directory, compute: Compute(threads: 1))
+        let card = try host(EmulatedCard(multiprocessors: 2), fixture)
+        let generators: [any CodeGenerator] = [
+            ModelGenerator(cpu), CUDAGenerator(card, configuration: cpu.configuration, runaway: nil),
+        ]
+        var request = request(frames: 6)
+        request.sampling.greedy = true
+        var places: [[Int32]] = []
+        for generator in generators {
+            var whole = request
+            whole.layout = .nonStreaming
+            var open = request
+            (open.text, open.isComplete) = ("tea for", false)
+            let streams = try [whole, open].map { generator.begin($0, try cpu.prepare($0)) }
+            try streams[1].append(" two, they")
+            var times = StageTimes()
+            for step in 0..<8 {
+                if step == 2 {
+                    try streams[1].append(" say")
+                    try streams[1].completeText()
+                }
+                _ = generator.step(streams.filter { $0.finishReason == nil }, times: &times)
+            }
+            for stream in streams {
+                #expect(stream.places.count == stream.frames && stream.frames == 6)
+                #expect(stream.places.allSatisfy { stream.textIDs.indices.contains(Int($0)) })
+                places.append(stream.places)
+            }
+        }
+        #expect(places[0] == places[2] && places[1] == places[3])
+        #expect(Set(places[0]).count > 1)
+    }
+
     /// Packets, neighbours, overlap, text in pieces and the order in which the card's threads run leave every bit alone.
     @Test func sameBytes() async throws {
         let model = try model()

@@ -11,6 +11,9 @@ public struct Fixture: Sendable {
         directory = Self.tests + "/Fixtures/" + name
     }
 
+    /// The fixture in a folder.
+    private init(path: String) { directory = path }
+
     private static let tests = #filePath.split(separator: "/").dropLast(2).reduce("") { $0 + "/" + $1 }
 
     /// The folder of the voice that ships, the one checkpoint here that was trained.
@@ -22,6 +25,24 @@ public struct Fixture: Sendable {
     public static let customVoice = Fixture("tiny-custom-voice")
     /// With speaker encoder and codec encoder.
     public static let base = Fixture("tiny-base")
+
+    /// A copy whose talker has an alignment head, in a temporary folder, beside which its caller puts nothing.
+    public func withAlignmentHead(layer: Int, head: Int) throws -> Fixture {
+        let files = FileManager.default
+        let folder = files.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
+        try files.createDirectory(at: folder, withIntermediateDirectories: true)
+        for name in try files.contentsOfDirectory(atPath: directory) where name != "config.json" {
+            try files.createSymbolicLink(
+                at: folder.appendingPathComponent(name),
+                withDestinationURL: URL(fileURLWithPath: directory).appendingPathComponent(name))
+        }
+        var text = try String(contentsOfFile: directory + "/config.json", encoding: .utf8)
+        text.insert(
+            contentsOf: #""martlet_alignment_head": {"layer": \#(layer), "head": \#(head)},"#,
+            at: text.index(after: text.firstIndex(of: "{") ?? text.startIndex))
+        try text.write(to: folder.appendingPathComponent("config.json"), atomically: true, encoding: .utf8)
+        return Fixture(path: folder.path)
+    }
 
     /// A file of reference outputs.
     public func golden(_ name: String) throws -> SafetensorsFile {

@@ -168,6 +168,23 @@ typedef struct {
     int unused;
 } mk_attention_arguments;
 
+/// A row whose head is asked: which row of queries, whose cache, from which position up to which.
+typedef struct {
+    int query, slot, first, end;
+} mk_focus_row;
+
+/// Where one query head of some rows looks.
+typedef struct {
+    /// Float rows, normed and rotated: the head's own.
+    mk_address queries;
+    int ld, key_head;
+    /// mk_focus_row [rows].
+    mk_address rows;
+    mk_cache cache;
+    /// int [slots]: the position, or -1 if none was in question.
+    mk_address looks;
+} mk_focus_arguments;
+
 /// x = Σ embeddings of the last frame's codes + the text row.
 typedef struct {
     /// bfloat16 [vocabulary 0][ld_table] and [groups - 1][vocabulary][ld_table].
@@ -430,6 +447,9 @@ typedef struct {
     /// For measurements, if `traced` is 1 and not 0: mk_trace [operations][grid].
     mk_address trace;
     int traced, yet_unused;
+    /// Of the talker: float [batch][dim] for the queries of one head of one layer, normed and rotated, or 0.
+    mk_address focus;
+    int focus_layer, focus_head;
 } mk_step_arguments;
 
 #endif

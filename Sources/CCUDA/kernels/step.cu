@@ -381,9 +381,14 @@ DEVICE void attend(const mk_step_arguments &p, team_rows t, int layer, int predi
                 head_values x = {zero, zero};
                 if (has_values) x = {pair_of(pairs[0]), pair_of(pairs[1])};
                 if (which <= group) {
+                    float *kept = keeps ? keys + (at % MK_PAGE) * dim : 0;
+                    if (is_query) {
+                        const bool is_asked = layer == p.focus_layer && column == p.focus_head && page == 0;
+                        kept = p.focus && is_asked ? (float *)p.focus + (t.first(p) + s) * dim : 0;
+                    }
                     norm_rope(
                         x, is_query ? queries + (turn * group + which) * dim : fresh_keys + turn * dim,
-                        is_query || !keeps ? 0 : keys + (at % MK_PAGE) * dim, dim, true, low_gain, high_gain, p.stack.epsilon,
+                        kept, dim, true, low_gain, high_gain, p.stack.epsilon,
                         t.turns(p) + (p.is_predictor ? at : s) * half);
                 } else if (has_values) {
                     float *fresh = fresh_values + turn * dim + m, *kept = values + (at % MK_PAGE) * dim + m;

@@ -22,6 +22,8 @@ final class CUDAStream: CodeStream {
     var finishReason: FinishReason? { utterance.finishReason }
     var isWaitingForText: Bool { utterance.isWaitingForText }
     var textTokens: Int? { utterance.textTokens }
+    var textIDs: [Int32] { utterance.textIDs }
+    var places: [Int32] { utterance.places }
     var warnings: [String] { utterance.warnings + (loss.map { [$0] } ?? []) }
 
     func append(_ text: String) throws(ModelError) { try utterance.append(text) }
@@ -151,13 +153,19 @@ final class CUDAGenerator: CodeGenerator {
             rowsLeft -= rows
             let part = utterance.promptRows[utterance.promptDone..<(utterance.promptDone + rows)]
             utterance.promptDone += rows
-            try stages.prefill(slot, part.map { row($0, utterance.clone) }, isLast: !utterance.isReadingPrompt)
+            try stages.prefill(
+                slot, part.map { row($0, utterance.clone) }, isLast: !utterance.isReadingPrompt,
+                textPositions: utterance.textPositions(among: stages.lengths[slot] + rows))
             if !utterance.isReadingPrompt { framing.append(index) }
         }
 
         // 2. The talker: Σ embeddings of the last frame's codes + the next text row → logits.
-        try stages.step(
-            speaking.map { entry(batch[$0], text: batch[$0].utterance.takeTextRow(configuration)) })
+        let steps = speaking.map { index in
+            var entry = entry(batch[index], text: batch[index].utterance.takeTextRow(configuration))
+            entry.textPositions = batch[index].utterance.textPositions(among: stages.lengths[entry.slot] + 1)
+            return entry
+        }
+        try stages.step(steps)
 
         // 3. Code 0, or the end, and the other codes of the frame.
         let untapped = framing.filter { batch[$0].utterance.logitTap == nil }
@@ -169,9 +177,11 @@ final class CUDAGenerator: CodeGenerator {
             times.talker += spent.talker
             times.codePredictor += spent.codePredictor
         }
+        let looks = try looks(framing, batch, stages)
         for (index, frame) in codes {
             let stream = batch[index]
             if stream.utterance.goesOn(with: frame[0], configuration) {
+                stream.utterance.speaks(at: looks[index])
                 stream.utterance.append(frame: frame)
                 results[index] = .frame
             } else {
@@ -180,6 +190,20 @@ final class CUDAGenerator: CodeGenerator {
             }
         }
         return results
+    }
+
+    /// The positions of their texts that utterances look at, of those for which that can be told.
+    private func looks(
+        _ framing: [Int], _ batch: [CUDAStream], _ stages: CUDAStages
+    ) throws(CUDAError) -> [Int: Int] {
+        if configuration.alignmentHead == nil { return [:] }
+        let asked = framing.compactMap { index -> (index: Int, slot: Int)? in
+            guard let slot = batch[index].place?.slot,
+                !batch[index].utterance.textPositions(among: stages.lengths[slot]).isEmpty
+            else { return nil }
+            return (index, slot)
+        }
+        return Dictionary(uniqueKeysWithValues: zip(asked.map(\.index), try stages.looks(asked.map(\.slot))))
     }
 
     /// A frame whose logits are shown to the utterance's tap before a code is chosen. What the tap changes is chosen from
