@@ -18,6 +18,9 @@ public final class CUDADecoder: @unchecked Sendable {
         decodedFrames = Array(repeating: nil, count: slots)
     }
 
+    /// Goes on launch by launch.
+    public func stopRecordingGraphs() { codec.usesGraphs = false }
+
     /// A slot with the zero state, or nil if all are taken.
     public func openSlot() throws(CUDAError) -> Int? {
         guard let slot = decodedFrames.firstIndex(of: nil) else { return nil }

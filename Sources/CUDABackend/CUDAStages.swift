@@ -269,6 +269,19 @@ public final class CUDAStages: @unchecked Sendable {
     /// Bytes of device memory that this back end holds.
     public var memoryBytes: Int { device.allocated }
 
+    /// What is launched for a step and a frame of generation, and for a packet, in words.
+    public var launches: (generation: String, decoding: String) {
+        let many = usesGraphs ? "as a CUDA graph" : "kernel by kernel"
+        let words = { (plan: StepPlan?, what: String) in
+            plan == nil || self.usesPersistentKernels == false
+                ? "\(what) \(many)" : "\(what) in one kernel, from \(Self.manySessions) sessions on \(many)"
+        }
+        let packet =
+            decoder?.codec.usesGraphs == true
+            ? "a packet as two CUDA graphs, once its shape has come before" : "a packet kernel by kernel"
+        return (words(talkerPlan, "a talker's step") + ", " + words(predictorPlan, "a frame's other codes"), packet)
+    }
+
     // MARK: Slots
 
     /// A slot with the zero state, or nil if all are taken.

@@ -110,7 +110,7 @@ final class DeviceCodec {
     private var prepared: [Shape: Prepared] = [:]
     private var passes = 0
     /// Whether passes are recorded as graphs.
-    private(set) var usesGraphs: Bool
+    var usesGraphs: Bool
     /// Shapes of passes that are kept prepared, and recorded.
     var preparedShapes = 64
 

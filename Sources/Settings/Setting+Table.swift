@@ -24,7 +24,8 @@ extension Setting {
     /// Full precision of code generation.
     public static let codegenFP32 = Setting(
         "codegen-fp32", .toggle, standard: "0", aliases: [deep + "CODEGEN_FP32"],
-        "Full precision of code generation: needs weights as in the checkpoint, bf16; arithmetic is float32 anyhow.")
+        "Full precision of code generation: needs weights as in the checkpoint, bf16. Arithmetic does not change: float32, "
+            + "on a GPU with activations of 16 significant bits.")
     /// Full precision of the decoder.
     public static let decoderFP32 = Setting(
         "decoder-fp32", .toggle, standard: "1", aliases: [deep + "DECODER_FP32"],
@@ -154,18 +155,21 @@ extension Setting {
     public static let matmulTF32 = Setting(
         "cuda-matmul-allow-tf32", .toggle, aliases: ["TTS_CUDA_MATMUL_ALLOW_TF32"], "TF32 in matrix products.",
         instead: "matrix products sum in float32, never in TF32")
+    private static let ownForm =
+        "a GPU takes a step in one kernel where it can, and the engine chooses; --backend-trace says what it does"
     /// CUDA graph of the talker.
     public static let graphTalker = Setting(
         "cuda-graph-talker", .toggle, aliases: ["TTS_CODEGEN_CUDAGRAPH_TALKER"], "A CUDA graph of the talker.",
-        instead: "there are no graphs: stages are compiled, a GPU's kernels are launched as they are")
+        instead: ownForm)
     /// CUDA graph of the code predictor.
     public static let graphPredictor = Setting(
         "cuda-graph-predictor", .toggle, aliases: ["TTS_CODEGEN_CUDAGRAPH_CP"], "A CUDA graph of the code predictor.",
-        instead: "there are no graphs: stages are compiled, a GPU's kernels are launched as they are")
-    /// CUDA graph of the decoder.
+        instead: ownForm)
+    /// CUDA graphs of the decoder.
     public static let graphDecoder = Setting(
-        "cuda-graph-decoder", .toggle, aliases: ["TTS_DECODER_CUDAGRAPH"], "A CUDA graph of the decoder.",
-        instead: "there are no graphs: stages are compiled, a GPU's kernels are launched as they are")
+        "cuda-graph-decoder", .toggle, standard: "1", aliases: ["TTS_DECODER_CUDAGRAPH"],
+        "CUDA graphs of the decoder: with 0 its kernels are launched one by one.",
+        insteadOnCPU: "the CPU launches no kernels")
 
     // MARK: Ends of run-aways
 

@@ -13,6 +13,8 @@ public struct EngineDescription: Sendable, Codable, Equatable {
         public let instructionSet: String
         /// What weights, activations and sums are.
         public let arithmetic: String
+        /// What a GPU is given at a time; nil for the CPU.
+        public let launches: String?
 
         /// Whether the CPU does it.
         public var isCPU: Bool { card == nil }
@@ -35,11 +37,11 @@ public struct EngineDescription: Sendable, Codable, Equatable {
 extension EngineOptions {
     /// What an engine of these options computes on.
     public func description(of model: SpeechModel) -> EngineDescription {
-        func side(_ gpu: CUDAHost?, _ arithmetic: String) -> EngineDescription.Side {
+        func side(_ gpu: CUDAHost?, _ arithmetic: String, _ launches: String?) -> EngineDescription.Side {
             EngineDescription.Side(
                 device: gpu?.name ?? "cpu", card: gpu?.info.name,
                 instructionSet: gpu?.info.architecture ?? model.compute.instructionSet.rawValue,
-                arithmetic: arithmetic + ", every sum in one fixed order")
+                arithmetic: arithmetic + ", every sum in one fixed order", launches: launches)
         }
         let weights = model.weightFormat.rawValue
         let generation =
@@ -53,7 +55,8 @@ extension EngineOptions {
             case .exact: "weights and activations of two float16 parts, float32 sums"
             }
         return EngineDescription(
-            generation: side(generationGPU, generation), decoding: side(decodingGPU, decoding),
+            generation: side(generationGPU, generation, generationGPU?.launches?.generation),
+            decoding: side(decodingGPU, decoding, decodingGPU?.launches?.decoding),
             threads: model.compute.pool.threadCount, weights: weights)
     }
 }

@@ -9,14 +9,17 @@ struct Devices {
     /// Positions in the driver's list; nil is the CPU.
     let generation: Int?, decoding: Int?
     private let precision: CodecPrecision
+    private let decoderGraphs: Bool
 
     /// - Parameters:
     ///   - device: `cpu` or `cuda:0`, for decoding and, if there is no other, for generation.
     ///   - isExact: decodes with the precision of float32 on a GPU.
-    init(device: String?, generation: String? = nil, isExact: Bool = false) throws {
+    ///   - decoderGraphs: records a GPU decoder's launches as graphs.
+    init(device: String?, generation: String? = nil, isExact: Bool = false, decoderGraphs: Bool = true) throws {
         decoding = try Self.index(device ?? "cpu")
         self.generation = try generation.map(Self.index) ?? decoding
         precision = isExact ? .exact : .half
+        self.decoderGraphs = decoderGraphs
     }
 
     /// A GPU's position in the driver's list; nil is the CPU.
@@ -45,7 +48,8 @@ struct Devices {
                 )
             }
             return try CUDAHost(
-                directory: model.directory, device: index, slots: options.maxActive, precision: precision)
+                directory: model.directory, device: index, slots: options.maxActive, precision: precision,
+                decoderGraphs: decoderGraphs)
         }
         options.generationGPU = try generation.map(host)
         options.decodingGPU = decoding == generation ? options.generationGPU : try decoding.map(host)
@@ -73,6 +77,7 @@ extension Settings {
     /// The devices that hold.
     func devices() throws -> Devices {
         try Devices(
-            device: text(.device), generation: text(.codegenDevice), isExact: isOn(.decoderFP32))
+            device: text(.device), generation: text(.codegenDevice), isExact: isOn(.decoderFP32),
+            decoderGraphs: isOn(.graphDecoder))
     }
 }

@@ -109,6 +109,7 @@ extension Settings {
         }
         func words(_ side: EngineDescription.Side) -> String {
             "\(side.device)\(side.card.map { " (\($0))" } ?? ""), \(side.instructionSet) kernels, \(side.arithmetic)"
+                + (side.launches.map { ", " + $0 } ?? "")
         }
         return
             "back end: martlet \(Martlet.configuration.version); generation on \(words(engine.generation)); decoding on "

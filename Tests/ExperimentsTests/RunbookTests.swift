@@ -32,6 +32,26 @@ import Testing
         #expect(Set(result.matrix.map(\.whole)).count == 1)
     }
 
+    /// On a card the arms decode with the precision that they name, and codes are the same.
+    @Test func precisionArmsOnACard() async throws {
+        let model = try SpeechModel(
+            directory: Fixture.customVoice.directory, compute: Compute(threads: 1), stages: .decoding)
+        let host = try CUDAHost(
+            directory: model.directory, device: EmulatedCard(multiprocessors: 2).index, slots: 2, precision: .exact,
+            driver: EmulatedCard.driver)
+        var runner = runner(frames: 2, count: 1)
+        (runner.engine.generationGPU, runner.engine.decodingGPU) = (host, host)
+        let arms = try await runner.run(#require(RunbookProcedure.named(["q35"]).first), on: model).arms
+        #expect(arms.count == 4 && arms.allSatisfy { $0.problem == nil && $0.hashUnique == 1 })
+        #expect(Set(arms.flatMap(\.runs).map(\.hash)).count == 1)
+        let samples = arms.map { $0.runs.first?.samplesHash }
+        #expect(samples[0] == samples[1] && samples[2] == samples[3] && samples[0] != samples[2])
+        let notes = arms.map { $0.notes.joined(separator: "\n") }
+        #expect(notes[0].contains("DECODER_FP32=0: decoding on \(host.name) has float16 weights"))
+        #expect(notes[2].contains("DECODER_FP32=1: decoding on \(host.name) has weights and activations of two"))
+        #expect(notes[1].contains("CODEGEN_FP32=1 has no effect on this engine: generation on \(host.name) has bf16"))
+    }
+
     @Test(arguments: [(0, 0), (2, 5), (3, 15)])
     func injectedDriftFailsAndIsNamed(frame: Int, codebook: Int) async throws {
         var runner = runner(frames: 5, count: 2)

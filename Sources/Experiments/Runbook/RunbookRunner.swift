@@ -1,3 +1,4 @@
+import CUDABackend
 public import Qwen3TTS
 public import SpeechEngine
 import Tensors
@@ -73,12 +74,13 @@ public struct RunbookRunner: Sendable {
             throw .badSetting(
                 "there is no codebook \(drift.codebook): the model has 0 to \(model.codeGroups - 1)")
         }
+        let others = try otherDecoders(procedure)
         var series: [RunbookSeries] = []
         for id in textID.map({ [$0] }) ?? procedure.texts {
             let text = try TextSet.text(id, in: texts)
             var ofText: [RunbookSeries] = []
             for arm in procedure.arms {
-                ofText.append(RunbookSeries(arm, of: procedure, text: text, runner: self, model: model))
+                ofText.append(RunbookSeries(arm, of: procedure, text: text, runner: self, others: others, model: model))
             }
             if procedure.takesTurns {
                 for index in 0..<runs {
@@ -94,6 +96,19 @@ public struct RunbookRunner: Sendable {
             series += ofText
         }
         return report(procedure, series)
+    }
+
+    /// The decoders of other precisions that a procedure's arms ask for, loaded on the card beside the engine's own.
+    private func otherDecoders(_ procedure: RunbookProcedure) throws(ExperimentError) -> [CUDAHost] {
+        guard let gpu = engine.decodingGPU else { return [] }
+        let wanted = procedure.arms.flatMap(\.switches).compactMap { one -> CodecPrecision? in
+            if case .decoderFP32(let n) = one { n != 0 ? .exact : .half } else { nil }
+        }
+        do {
+            return try Set(wanted).filter { $0 != gpu.precision }.map { try gpu.loaded(with: $0) }
+        } catch {
+            throw .badSetting("\(gpu.name) does not take the decoder in the other precision as well: \(error)")
+        }
     }
 
     private func report(_ procedure: RunbookProcedure, _ series: [RunbookSeries]) -> RunbookReport.Procedure {

@@ -32,14 +32,14 @@ final class RunbookSeries {
 
     init(
         _ arm: RunbookProcedure.Arm, of procedure: RunbookProcedure, text: ExperimentText, runner: RunbookRunner,
-        model: SpeechModel
+        others: [CUDAHost], model: SpeechModel
     ) {
         self.arm = arm
         self.procedure = procedure
         self.text = text
         self.runner = runner
         self.model = model
-        setup = RunbookSetup(arm.switches, base: runner.engine, model: model)
+        setup = RunbookSetup(arm.switches, base: runner.engine, others: others, model: model)
         notes = setup.notes
         let words = arm.name.lowercased().map { $0.isLetter || $0.isNumber ? String($0) : "-" }.joined()
         tagPrefix = [procedure.id, words, text.id].joined(separator: "_")
@@ -266,7 +266,9 @@ final class RunbookSeries {
                 one("device", machine.device), one("processor", machine.processor),
                 one("instruction_set", machine.instructionSet), one("threads", "\(machine.threads)"),
                 one("weights", machine.weights), one("generation", engine.generation.arithmetic),
-                one("decoding", engine.decoding.arithmetic), one("TF32", "none"), one("graphs", "none"),
+                one("decoding", engine.decoding.arithmetic), one("TF32", "none"),
+                one("generation_launches", engine.generation.launches ?? "none: the CPU computes"),
+                one("decoding_launches", engine.decoding.launches ?? "none: the CPU computes"),
             ]
         }
     }

@@ -1,3 +1,4 @@
+import CUDABackend
 public import Qwen3TTS
 public import SpeechEngine
 
@@ -77,15 +78,20 @@ struct RunbookSetup {
     /// What a switch does not do here, and what holds instead.
     var notes: [String] = []
     private let hasDecoder: Bool
+    private let others: [CUDAHost]
     private var description: EngineDescription
 
-    /// - Parameter base: what holds where no switch says otherwise.
-    init(_ switches: [RunbookSwitch], base: EngineOptions, model: SpeechModel) {
+    /// - Parameters:
+    ///   - base: what holds where no switch says otherwise.
+    ///   - others: decoders of other precisions on the base's card.
+    init(_ switches: [RunbookSwitch], base: EngineOptions, others: [CUDAHost] = [], model: SpeechModel) {
         engine = base
+        self.others = others
         hasDecoder = model.stages.contains(.decoding)
         description = base.description(of: model)
         // A switch may say where it decodes.
         for case .decoderDevice(let device) in switches { move(decoder: device) }
+        for case .decoderFP32(let n) in switches { setPrecision(isExact: n != 0) }
         description = engine.description(of: model)
         // Where a run ends must not hang on its audio, which dummy stages leave out.
         engine.runaway = nil
@@ -117,12 +123,26 @@ struct RunbookSetup {
         case .codegenFP32:
             note(one, "generation on \(description.generation.device) has \(description.generation.arithmetic)")
         case .decoderFP32:
-            note(one, "decoding on \(description.decoding.device) has \(description.decoding.arithmetic)")
+            let words = "decoding on \(description.decoding.device) has \(description.decoding.arithmetic)"
+            if hasOwnPrecision { notes.append("\(one.name)=\(one.value): \(words)") } else { note(one, words) }
         case .decoderDevice: break
         case .cudnnBenchmark, .cudnnDeterministic, .cudnnTF32, .matmulTF32:
             note(one, "there is no cuDNN and no TF32; every sum has one fixed order")
         case .cudnnTrace: note(one, "there is no cuDNN; the row says what computes instead")
         }
+    }
+
+    /// Whether the decoder has the precision that a switch asked for.
+    private var hasOwnPrecision = false
+
+    private mutating func setPrecision(isExact: Bool) {
+        guard let gpu = engine.decodingGPU else { return }
+        let wanted: CodecPrecision = isExact ? .exact : .half
+        guard let host = ([gpu] + others).first(where: { $0.precision == wanted }) else { return }
+        // One card, one context, unless generation has another device.
+        if engine.generationGPU === gpu { engine.generationGPU = host }
+        engine.decodingGPU = host
+        hasOwnPrecision = true
     }
 
     private mutating func move(decoder device: String) {

@@ -35,7 +35,8 @@ public final class CUDAHost: Sendable {
     public let slots: Int
     /// Of the codec decoder.
     public let precision: CodecPrecision
-    private let load: @Sendable () throws -> CUDAStages
+    /// Loads it with a precision of the decoder.
+    private let load: @Sendable (CodecPrecision) throws -> CUDAStages
     private let state: Mutex<State>
 
     /// Loads a model folder in the released layout.
@@ -43,21 +44,27 @@ public final class CUDAHost: Sendable {
     ///   - device: position in the driver's list, as in `cuda:0`.
     ///   - slots: utterances at a time.
     ///   - precision: of the codec decoder.
+    ///   - decoderGraphs: whether the decoder's launches are recorded as CUDA graphs; no sample depends on it.
     ///   - driver: nil for the machine's.
     /// - Throws: `CUDAError`, or what is wrong with the folder.
     public convenience init(
         directory: String, device: Int = 0, slots: Int = 64, precision: CodecPrecision = .half,
-        driver: CUDADriver? = nil
+        decoderGraphs: Bool = true, driver: CUDADriver? = nil
     ) throws {
-        try self.init(precision) {
-            try CUDAStages(directory: directory, device: device, slots: slots, precision: precision, driver: driver)
+        try self.init(precision) { precision in
+            let stages = try CUDAStages(
+                directory: directory, device: device, slots: slots, precision: precision, driver: driver)
+            if !decoderGraphs { stages.decoder?.stopRecordingGraphs() }
+            return stages
         }
     }
 
-    private init(_ precision: CodecPrecision, _ load: @escaping @Sendable () throws -> CUDAStages) throws {
+    private init(
+        _ precision: CodecPrecision, _ load: @escaping @Sendable (CodecPrecision) throws -> CUDAStages
+    ) throws {
         self.precision = precision
         self.load = load
-        let stages = try load()
+        let stages = try load(precision)
         info = stages.info
         slots = stages.slots
         state = Mutex(State(stages: stages))
@@ -65,6 +72,12 @@ public final class CUDAHost: Sendable {
 
     /// `cuda:0`.
     public var name: String { "cuda:\(info.index)" }
+
+    /// The same model on the same card, once more, with another precision of the decoder.
+    public func loaded(with precision: CodecPrecision) throws -> CUDAHost { try CUDAHost(precision, load) }
+
+    /// What is launched for a step and a frame, and for a packet; nil while there are no stages.
+    var launches: (generation: String, decoding: String)? { state.withLock { $0.stages?.launches } }
 
     /// Bytes of device memory that the model and its utterances hold.
     public var memoryBytes: Int { state.withLock { $0.stages?.memoryBytes ?? 0 } }
@@ -126,7 +139,7 @@ public final class CUDAHost: Sendable {
             return true
         }
         if isDue {
-            let result = Result { try load() }
+            let result = Result { try load(precision) }
             state.withLock { state in
                 switch result {
                 case .success(let stages):
