@@ -92,9 +92,10 @@ struct Card {
 };
 
 std::mutex lock;
-// Ordered by address; never taken while a kernel runs, but by the handler of its fault.
-std::map<uintptr_t, Allocation> allocations;
-std::deque<Card> cards;
+// Ordered by address; never taken while a kernel runs, but by the handler of its fault. Neither ends with the process:
+// engines of tests that are over may still be giving their streams back then.
+std::map<uintptr_t, Allocation> &allocations = *new std::map<uintptr_t, Allocation>;
+std::deque<Card> &cards = *new std::deque<Card>;
 
 thread_local int current_card = -1;
 thread_local std::string last_error;
