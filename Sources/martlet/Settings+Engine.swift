@@ -6,15 +6,15 @@ import SpeechServer
 import Tensors
 
 extension Settings {
-    /// What an engine on the CPU is started with.
-    private func cpuOptions() -> EngineOptions {
+    /// What an engine is started with, its devices aside.
+    private func ownOptions() -> EngineOptions {
         var options = EngineOptions()
         let context = integer(.leftContext) ?? 25
         options.decoding = text(.decodeMode) == "windowed" ? .windowed(leftContext: context) : .incremental
         options.decoderStages = text(.dummyDecoder).flatMap { DecoderStages(rawValue: $0) } ?? .all
         if text(.dummyDecoder) == "none" { options.decoderStages = .all }
         options.decodeEvery = integer(.decodeEvery) ?? 1
-        options.syncMode = text(.syncMode).flatMap { SyncMode(rawValue: $0) } ?? .sync
+        options.syncMode = syncMode
         options.prefillPackets = integer(.prefillPackets) ?? 1
         options.workerProcess = isOn(.workerProcess)
         func limit(_ setting: Setting) -> Double? { number(setting).flatMap { $0 > 0 ? $0 : nil } }
@@ -34,7 +34,7 @@ extension Settings {
     func engineOptions(
         _ model: SpeechModel, _ change: (inout EngineOptions) -> Void = { _ in }
     ) throws -> EngineOptions {
-        var options = cpuOptions()
+        var options = ownOptions()
         change(&options)
         if !conflicts().isEmpty { options.syncMode = .none }
         try devices().load(model, into: &options)
@@ -76,6 +76,12 @@ extension Settings {
         }
     }
 
+    /// What is set, or what a device is best at: a GPU fills one side's gaps with the other's work, the CPU has none.
+    private var syncMode: SyncMode {
+        let isOnGPU = text(.device).map { $0 != "cpu" } ?? false
+        return text(.syncMode).flatMap { SyncMode(rawValue: $0) } ?? (isOnGPU ? .none : .sync)
+    }
+
     /// Switches that cannot hold together, line by line, as they are said once at the start.
     func conflicts() -> [String] {
         guard text(.syncMode) == "phase", isOn(.codegenBlocking) else { return [] }
@@ -89,6 +95,7 @@ extension Settings {
             let name = value.setting.name.map { $0 == "-" ? "_" : String($0) }.joined()
             all[name] = value.text
         }
+        all["sync_mode"] = syncMode.rawValue
         return all
     }
 
