@@ -73,7 +73,7 @@ public struct EngineOptions: Sendable {
     /// Packets of an utterance for which generation waits whatever the mode: 0 overlaps at once, 1 once the first packet
     /// is out.
     public var prefillPackets = 1
-    /// Generates codes in a process of its own (`martlet worker`); if that dies its utterances end with `workerLost` and
+    /// Generates codes in a process of its own (`martlet worker`), which opens the GPU that generates once more; if that dies its utterances end with `workerLost` and
     /// it is started again.
     public var workerProcess = false
     /// Seconds for the worker process to answer, after which it is killed, as one that died is; nil waits for ever. An
@@ -109,10 +109,6 @@ public struct EngineOptions: Sendable {
         if let gpu = generationGPU {
             options.maxBatch = min(maxBatch ?? gpu.slots, gpu.slots)
             options.maxActive = min(maxActive, gpu.slots)
-            if workerProcess {
-                options.workerProcess = false
-                notes.append("worker process disabled: this process generates codes on \(gpu.name)")
-            }
         }
         if let gpu = decodingGPU {
             options.maxActive = min(options.maxActive, gpu.slots)

@@ -61,10 +61,10 @@ final class ModelDecoder: SampleDecoder {
 extension EngineOptions {
     /// What generates codes.
     func makeGenerator(_ model: SpeechModel) -> any CodeGenerator {
-        if let generationGPU {
-            CUDAGenerator(generationGPU, configuration: model.configuration, runaway: runaway)
-        } else if workerProcess {
+        if workerProcess {
             WorkerGenerator(model, options: self)
+        } else if let generationGPU {
+            CUDAGenerator(generationGPU, configuration: model.configuration, runaway: runaway)
         } else {
             ModelGenerator(model)
         }

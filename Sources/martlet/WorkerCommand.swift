@@ -24,6 +24,12 @@ struct WorkerCommand: ParsableCommand {
     @Option(help: "Codes that the shared ring holds.")
     var ringCapacity: Int
 
+    @Option(help: "The GPU that generates, by its place in the driver's list; the CPU if there is none.")
+    var device: Int?
+
+    @Option(help: "Utterances on the GPU at a time.")
+    var slots = 64
+
     func validate() throws {
         guard (1...256).contains(threads) else { throw ValidationError("--threads is \(threads), expected 1 to 256.") }
         guard InstructionSet(rawValue: instructionSet) != nil else {
@@ -34,7 +40,11 @@ struct WorkerCommand: ParsableCommand {
     func run() throws {
         let wasStarted = SpeechWorker.run(ringCapacity: ringCapacity) {
             let compute = Compute(instructionSet: InstructionSet(rawValue: instructionSet), threads: threads)
-            return try SpeechModel(directory: model, weights: weights, compute: compute, stages: .generation)
+            let card = try device.map { try CUDAHost(directory: model, device: $0, slots: slots) }
+            return (
+                try SpeechModel(
+                    directory: model, weights: weights, compute: compute, stages: card == nil ? .generation : []), card
+            )
         }
         guard wasStarted else {
             throw ValidationError("'martlet worker' is started by an engine, not by hand; see 'martlet serve'.")

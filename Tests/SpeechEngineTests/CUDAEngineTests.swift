@@ -1,3 +1,4 @@
+import Foundation
 import Qwen3TTS
 @testable import SpeechEngine
 import Tensors
@@ -80,6 +81,36 @@ import Testing
         }
         #expect(places[0] == places[2] && places[1] == places[3])
         #expect(Set(places[0]).count > 1)
+    }
+
+    /// The worker process's side on a card: the codes of an engine that generates by itself.
+    @Test func aWorkerGeneratesOnACard() async throws {
+        let model = try model()
+        let card = try host(EmulatedCard(multiprocessors: 2))
+        let alone = await SpokenResult(
+            try SpeechEngine(model: model, options: options(card)).speak(request(frames: 3), packets: .fixed(1)))
+        let (own, its) = try #require(WorkerChannel.makePair())
+        let groups = model.codeGroups
+        let file = try #require(CodesRing.makeFile(capacity: 4 * groups))
+        let ring = try #require(CodesRing(file: file, capacity: 4 * groups))
+        let thread = Thread {
+            guard let itsRing = CodesRing(file: file, capacity: 4 * groups) else { return }
+            let generator = CUDAGenerator(card, configuration: model.configuration, runaway: nil)
+            try? SpeechWorker.serve(model, generator, WorkerChannel(descriptor: its), itsRing)
+        }
+        thread.start()
+        let channel = WorkerChannel(descriptor: own)
+        try channel.send(WorkerMessage.begin(5, WorkerRequest(request(frames: 3))))
+        var codes: [Int32] = []
+        var reason: FinishReason?
+        while reason == nil {
+            try channel.send(WorkerMessage.step([5]))
+            guard case .stepped(let steps, _) = try channel.receive(WorkerReply.self) else { break }
+            if steps[0].result == .frame { codes += try #require(ring.take(groups)) }
+            reason = steps[0].finishReason
+        }
+        #expect(codes == alone.codes && reason == alone.summary?.finishReason)
+        channel.hangUp()
     }
 
     /// Packets, neighbours, overlap, text in pieces and the order in which the card's threads run leave every bit alone.

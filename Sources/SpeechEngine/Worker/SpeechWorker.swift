@@ -5,65 +5,79 @@ public enum SpeechWorker {
     /// Serves the engine.
     /// - Parameters:
     ///   - ringCapacity: codes that the ring of shared memory holds, as the engine says.
-    ///   - load: loads the model; its error is the engine's to tell.
+    ///   - load: loads the model, and the card that generates if that is not the CPU; its error is the engine's to tell.
     /// - Returns: false if this process was not started by an engine.
-    public static func run(ringCapacity: Int, load: () throws -> SpeechModel) -> Bool {
+    public static func run(ringCapacity: Int, load: () throws -> (SpeechModel, CUDAHost?)) -> Bool {
         guard let ring = CodesRing(file: WorkerProcess.ringDescriptor, capacity: ringCapacity) else { return false }
         let channel = WorkerChannel(descriptor: WorkerProcess.channelDescriptor)
         do throws(ChannelError) {
             let model: SpeechModel
-            do { model = try load() } catch {
+            let card: CUDAHost?
+            do { (model, card) = try load() } catch {
                 try channel.send(WorkerReply.failed("\(error)"))
                 return true
             }
             try channel.send(WorkerReply.ready)
-            try serve(model, channel, ring)
+            let generator: any CodeGenerator =
+                if let card {
+                    CUDAGenerator(card, configuration: model.configuration, runaway: nil)
+                } else {
+                    ModelGenerator(model)
+                }
+            try serve(model, generator, channel, ring)
         } catch {
             // The engine is gone, and so is this process's work.
         }
         return true
     }
 
-    private static func serve(
-        _ model: SpeechModel, _ channel: borrowing WorkerChannel, _ ring: CodesRing
+    /// An utterance, and how much of it the engine knows.
+    private struct Told {
+        let stream: any CodeStream
+        let tap: LogitTap?
+        var textIDs = 0
+        var warnings: Int
+    }
+
+    /// Does what the engine says until that goes away.
+    static func serve(
+        _ model: SpeechModel, _ generator: any CodeGenerator, _ channel: borrowing WorkerChannel, _ ring: CodesRing
     ) throws(ChannelError) {
         let groups = model.configuration.talker.codeGroups
         let tellsPlaces = model.configuration.alignmentHead != nil
-        var utterances: [UInt64: Utterance] = [:]
-        var taps: [UInt64: LogitTap] = [:]
-        // Ids of their texts that the engine has.
-        var toldIDs: [UInt64: Int] = [:]
+        var all: [UInt64: Told] = [:]
         while true {
             do {
                 switch try channel.receive(WorkerMessage.self) {
                 case .begin(let id, let request):
                     let request = request.request
-                    utterances[id] = model.makeUtterance(try model.prepare(request))
-                    taps[id] = request.logitTap
-                case .append(let id, let text): try utterances[id]?.append(text)
-                case .completeText(let id): try utterances[id]?.completeText()
-                case .forget(let id): (utterances[id], taps[id], toldIDs[id]) = (nil, nil, nil)
+                    let stream = generator.begin(request, try model.prepare(request))
+                    all[id] = Told(stream: stream, tap: request.logitTap, warnings: stream.warnings.count)
+                case .append(let id, let text): try all[id]?.stream.append(text)
+                case .completeText(let id): try all[id]?.stream.completeText()
+                case .forget(let id): all.removeValue(forKey: id)?.stream.finish(.cancelled)
                 case .step(let ids):
-                    let batch = ids.compactMap { utterances[$0] }
+                    var batch = ids.compactMap { all[$0] }
                     guard batch.count == ids.count else { throw ChannelError.closed }
                     var times = StageTimes()
-                    let results = model.step(batch, times: &times)
-                    for (utterance, result) in zip(batch, results) where result == .frame {
-                        guard ring.write(utterance.codes.suffix(groups)) else { throw ChannelError.closed }
+                    let results = generator.step(batch.map(\.stream), times: &times)
+                    for (told, result) in zip(batch, results) where result == .frame {
+                        guard ring.write(told.stream.codes.suffix(groups)) else { throw ChannelError.closed }
                     }
                     let steps = ids.indices.map { index in
-                        let (id, utterance) = (ids[index], batch[index])
-                        let newIDs = tellsPlaces ? utterance.textIDs.dropFirst(toldIDs[id] ?? 0) : []
-                        toldIDs[id, default: 0] += newIDs.count
+                        let stream = batch[index].stream
+                        let newIDs = tellsPlaces ? stream.textIDs.dropFirst(batch[index].textIDs) : []
+                        let newWarnings = stream.warnings.dropFirst(batch[index].warnings)
+                        batch[index].textIDs += newIDs.count
+                        batch[index].warnings += newWarnings.count
                         return WorkerStep(
-                            result: results[index], finishReason: utterance.finishReason,
-                            isWaitingForText: utterance.isWaitingForText, textTokens: utterance.textTokens,
-                            choices: taps[id]?.takeChoices().map(WorkerChoices.init) ?? [], textIDs: Array(newIDs),
-                            place: results[index] == .frame ? utterance.places.last : nil)
+                            result: results[index], finishReason: stream.finishReason,
+                            isWaitingForText: stream.isWaitingForText, textTokens: stream.textTokens,
+                            choices: batch[index].tap?.takeChoices().map(WorkerChoices.init) ?? [],
+                            textIDs: Array(newIDs), place: results[index] == .frame ? stream.places.last : nil,
+                            warnings: Array(newWarnings))
                     }
-                    for (id, utterance) in zip(ids, batch) where utterance.finishReason != nil {
-                        (utterances[id], taps[id], toldIDs[id]) = (nil, nil, nil)
-                    }
+                    for (id, told) in zip(ids, batch) { all[id] = told.stream.finishReason == nil ? told : nil }
                     try channel.send(WorkerReply.stepped(steps, times))
                 }
             } catch {

@@ -64,6 +64,7 @@ final class WorkerStream: CodeStream {
             if let place = step.place { places.append(place) }
         }
         textIDs += step.textIDs
+        warnings += step.warnings
         isWaitingForText = step.isWaitingForText
         textTokens = step.textTokens
         finishReason = step.finishReason
@@ -101,7 +102,8 @@ final class WorkerGenerator: CodeGenerator {
     private(set) var restarts = 0
 
     init(_ model: SpeechModel, options: EngineOptions) {
-        program = WorkerProgram(model, executable: options.workerExecutable, maxBatch: options.batchLimit)
+        program = WorkerProgram(
+            model, executable: options.workerExecutable, maxBatch: options.batchLimit, card: options.generationGPU)
         groups = model.configuration.talker.codeGroups
         answerLimit = options.workerTimeout
         loadLimit = options.workerLoadTimeout

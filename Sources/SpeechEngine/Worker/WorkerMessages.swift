@@ -30,6 +30,8 @@ struct WorkerStep: Codable, Sendable {
     /// speaks.
     let textIDs: [Int32]
     let place: Int32?
+    /// What its reader should know since the step before.
+    let warnings: [String]
 }
 
 /// What was recorded of one code's logits.

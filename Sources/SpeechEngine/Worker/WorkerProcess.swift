@@ -15,8 +15,10 @@ struct WorkerProgram: Sendable {
     let arguments: [String]
     let ringCapacity: Int
 
-    /// - Parameter executable: nil is the program that runs now.
-    init(_ model: SpeechModel, executable: String?, maxBatch: Int) {
+    /// - Parameters:
+    ///   - executable: nil is the program that runs now.
+    ///   - card: where it generates; it opens the card for itself. Nil is the CPU.
+    init(_ model: SpeechModel, executable: String?, maxBatch: Int, card: CUDAHost?) {
         #if os(Linux)
             let own = "/proc/self/exe"
         #else
@@ -26,11 +28,13 @@ struct WorkerProgram: Sendable {
         self.executable = path.contains("/") ? path : "./" + path
         // A step's codes, twice.
         ringCapacity = 2 * max(1, maxBatch) * model.configuration.talker.codeGroups
-        arguments = [
-            "martlet", "worker", "--model", model.directory, "--weights", model.weightFormat.rawValue, "--threads",
-            "\(model.compute.pool.threadCount)", "--instruction-set", model.compute.instructionSet.rawValue,
-            "--ring-capacity", "\(ringCapacity)",
-        ]
+        let place = card.map { ["--device", "\($0.info.index)", "--slots", "\($0.slots)"] } ?? []
+        arguments =
+            [
+                "martlet", "worker", "--model", model.directory, "--weights", model.weightFormat.rawValue, "--threads",
+                "\(model.compute.pool.threadCount)", "--instruction-set", model.compute.instructionSet.rawValue,
+                "--ring-capacity", "\(ringCapacity)",
+            ] + place
     }
 }
 
