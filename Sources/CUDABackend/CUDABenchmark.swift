@@ -53,8 +53,9 @@ public struct CUDABenchmark {
             Result(name: "copy", milliseconds: 1e3 * 2e9 / ceiling, bytes: 2_000_000_000, ceiling: ceiling, note: ""))
         let start = ContinuousClock.now
         let stages = try CUDAStages(
-            device: device, configuration: configuration, slots: batches.max() ?? 1, precision: .half, file: nil,
-            codecFile: nil)
+            device: device, configuration: configuration, slots: batches.max() ?? 1, file: nil,
+            decoder: CUDADecoder(
+                device, configuration: configuration, slots: batches.max() ?? 1, precision: .half, file: nil))
         try device.wait()
         report(
             Result(

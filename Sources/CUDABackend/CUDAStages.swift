@@ -131,10 +131,11 @@ public final class CUDAStages: @unchecked Sendable {
     ///   - slots: sessions at a time.
     ///   - precision: of the codec decoder. Talker and predictor take bfloat16 weights as they are and activations of
     ///     16 significant bits.
+    ///   - decodes: whether it has a decoder.
     ///   - driver: nil for the machine's.
     public convenience init(
         directory: String, device index: Int = 0, slots: Int = 64, precision: CodecPrecision = .half,
-        driver: CUDADriver? = nil
+        decodes: Bool = true, driver: CUDADriver? = nil
     ) throws {
         let device = try CUDADevice(index: index, driver: driver)
         let configuration = try Configuration.load(directory: directory)
@@ -145,16 +146,18 @@ public final class CUDAStages: @unchecked Sendable {
             throw CUDAError.outOfMemory(needed: needed, free: device.freeMemory, what: "the model")
         }
         try self.init(
-            device: device, configuration: configuration, slots: slots, precision: precision, file: file,
-            codecFile: try SafetensorsFile(path: directory + "/speech_tokenizer/model.safetensors"))
+            device: device, configuration: configuration, slots: slots, file: file,
+            decoder: decodes
+                ? CUDADecoder(
+                    device, configuration: configuration, slots: slots, precision: precision,
+                    file: SafetensorsFile(path: directory + CUDADecoder.fileName)) : nil)
     }
 
     /// - Parameters:
     ///   - file: the checkpoint, or nil for made-up weights.
-    ///   - codecFile: the codec's.
+    ///   - decoder: nil if samples are made elsewhere.
     convenience init(
-        device: CUDADevice, configuration: Configuration, slots: Int, precision: CodecPrecision,
-        file: SafetensorsFile?, codecFile: SafetensorsFile?
+        device: CUDADevice, configuration: Configuration, slots: Int, file: SafetensorsFile?, decoder: CUDADecoder?
     ) throws {
         let loader = WeightLoader(device: device, file: file, half: Int(MK_BF16), keepsLow: false)
         let c = configuration.talker
@@ -171,10 +174,7 @@ public final class CUDAStages: @unchecked Sendable {
             device: device, configuration: configuration, slots: slots,
             talker: try DeviceStack(loader, prefix: "talker.model.", shape: c.shape),
             predictor: try DeviceStack(loader, prefix: p + "model.", shape: predictorShape),
-            decoder: try CUDADecoder(
-                DeviceCodec(
-                    CUDADevice(sharing: device), file: codecFile, configuration: configuration.codec, slots: slots,
-                    precision: precision), groups: c.codeGroups, slots: slots),
+            decoder: decoder,
             head: try loader.linear([("talker.codec_head.weight", c.vocabularySize)], inputs: c.shape.hidden),
             projection: projection,
             heads: try (0..<groupCount).map {
@@ -269,17 +269,14 @@ public final class CUDAStages: @unchecked Sendable {
     /// Bytes of device memory that this back end holds.
     public var memoryBytes: Int { device.allocated }
 
-    /// What is launched for a step and a frame of generation, and for a packet, in words.
-    public var launches: (generation: String, decoding: String) {
+    /// What is launched for a step and a frame of generation, in words.
+    public var launches: String {
         let many = usesGraphs ? "as a CUDA graph" : "kernel by kernel"
         let words = { (plan: StepPlan?, what: String) in
             plan == nil || self.usesPersistentKernels == false
                 ? "\(what) \(many)" : "\(what) in one kernel, from \(Self.manySessions) sessions on \(many)"
         }
-        let packet =
-            decoder?.codec.usesGraphs == true
-            ? "a packet as two CUDA graphs, once its shape has come before" : "a packet kernel by kernel"
-        return (words(talkerPlan, "a talker's step") + ", " + words(predictorPlan, "a frame's other codes"), packet)
+        return words(talkerPlan, "a talker's step") + ", " + words(predictorPlan, "a frame's other codes")
     }
 
     // MARK: Slots

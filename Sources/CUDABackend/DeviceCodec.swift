@@ -281,19 +281,23 @@ final class DeviceCodec {
     /// - Parameters:
     ///   - codes: [sessions][frames][groups].
     ///   - positions: frames that each session has decoded before.
-    /// - Returns: device address of samples [sessions][frames · samplesPerFrame].
+    ///   - stages: those that run.
+    /// - Returns: device address of samples [sessions][frames · samplesPerFrame]; of no use unless all stages run.
     func decode(
-        slots: [Int], positions: [Int], codes: [Int32], frames: Int, observe: Observer? = nil
+        slots: [Int], positions: [Int], codes: [Int32], frames: Int, stages: DecoderStages = .all,
+        observe: Observer? = nil
     ) throws(CUDAError) -> UInt64 {
-        try finish(begin(slots: slots, positions: positions, codes: codes, frames: frames, observe: observe))
+        try finish(
+            begin(slots: slots, positions: positions, codes: codes, frames: frames, stages: stages, observe: observe))
     }
 
-    /// The first half of ``decode(slots:positions:codes:frames:observe:)``, up to the pre-transformer. No other pass may
-    /// begin before its second half.
+    /// The first half of ``decode(slots:positions:codes:frames:stages:observe:)``, up to the pre-transformer. No other
+    /// pass may begin before its second half.
     func begin(
-        slots: [Int], positions: [Int], codes: [Int32], frames: Int, observe: Observer? = nil
+        slots: [Int], positions: [Int], codes: [Int32], frames: Int, stages: DecoderStages = .all,
+        observe: Observer? = nil
     ) throws(CUDAError) -> Pass {
-        let shape = Shape(sessions: slots.count, frames: frames, isObserved: observe != nil)
+        let shape = Shape(sessions: slots.count, frames: frames, stages: stages, isObserved: observe != nil)
         let known = try prepare(shape)
         try device.copyIn(known.base, inputs(slots, positions, codes, frames, known.rolls))
         let graphs = observe == nil ? try graphs(of: known) : nil
@@ -303,7 +307,7 @@ final class DeviceCodec {
     }
 
     /// The second half: upsampling and convolutions.
-    /// - Returns: device address of samples [sessions][frames · samplesPerFrame].
+    /// - Returns: device address of samples [sessions][frames · samplesPerFrame]; of no use unless all stages run.
     func finish(_ pass: Pass) throws(CUDAError) -> UInt64 {
         if let graphs = pass.graphs {
             try graphs.second.launch()
@@ -316,6 +320,7 @@ final class DeviceCodec {
     /// What launches of a pass depend on, apart from what is copied in before them.
     fileprivate struct Shape: Hashable {
         let sessions, frames: Int
+        let stages: DecoderStages
         let isObserved: Bool
     }
 
@@ -459,6 +464,7 @@ final class DeviceCodec {
         fileprivate var latent = HalfRows(high: 0, low: 0, ld: 0)
         /// What convolutions remember, to be moved on at the end.
         fileprivate var rolls: [mk_roll_entry] = []
+        fileprivate let stages: DecoderStages
         private let isObserved: Bool
         /// Set if it goes through them.
         fileprivate let graphs: Graphs?
@@ -468,6 +474,7 @@ final class DeviceCodec {
             sessions = shape.sessions
             columns = shape.frames
             rows = shape.sessions * shape.frames
+            stages = shape.stages
             isObserved = shape.isObserved
             self.plan = plan
             self.graphs = graphs
@@ -550,6 +557,10 @@ final class DeviceCodec {
             &pass, preConvolution, quantized, history: preHistory,
             Epilogue(raw: raw, rawStride: latentLD, output: convolved))
         try note(pass, "pre_conv", raw, c.latentSize, ld: latentLD)
+        if pass.stages == .convolutionsOnly {
+            pass.latent = HalfRows(high: convolved.high, low: isExact ? convolved.low : 0, ld: latentLD)
+            return
+        }
         let hidden = pass.plan.take(rows * stack.ld * 4)
         try run(&pass, inputProjection, convolved, Epilogue(raw: hidden, rawStride: stack.ld))
         let normed = pass.plan.halves(rows, stack.ld, split: true)
@@ -575,6 +586,10 @@ final class DeviceCodec {
 
     // The second half.
     private func convolve(_ pass: inout Pass) throws(CUDAError) -> UInt64 {
+        if pass.stages == .preTransformerOnly {
+            try roll(pass)
+            return 0
+        }
         let c = configuration
         let isExact = precision == .exact
         let runs = pass.plan.runs
@@ -657,13 +672,16 @@ final class DeviceCodec {
             &pass, lastConvolution, current, history: lastHistory, tiles: 1,
             Epilogue(raw: pcm, rawStride: 1, stored: 1, clamps: true))
         try note(pass, "pcm", pcm, 1, ld: 1)
-
-        if runs {
-            let a = mk_roll_arguments(
-                entries: pass.rollList, slots: pass.slotList, count: Int32(pass.rolls.count),
-                sessions: Int32(pass.sessions))
-            try device.launch("roll_histories", grid: (pass.rolls.count, pass.sessions), overlaps: true, a)
-        }
+        try roll(pass)
         return pcm
+    }
+
+    /// Has every convolution remember what it has just seen.
+    private func roll(_ pass: Pass) throws(CUDAError) {
+        guard pass.plan.runs else { return }
+        let a = mk_roll_arguments(
+            entries: pass.rollList, slots: pass.slotList, count: Int32(pass.rolls.count),
+            sessions: Int32(pass.sessions))
+        try device.launch("roll_histories", grid: (pass.rolls.count, pass.sessions), overlaps: true, a)
     }
 }

@@ -55,8 +55,8 @@ extension EngineOptions {
             case .exact: "weights and activations of two float16 parts, float32 sums"
             }
         return EngineDescription(
-            generation: side(generationGPU, generation, generationGPU?.launches?.generation),
-            decoding: side(decodingGPU, decoding, decodingGPU?.launches?.decoding),
+            generation: side(generationGPU, generation, generationGPU?.launches.generation),
+            decoding: side(decodingGPU, decoding, decodingGPU?.launches.decoding),
             threads: model.compute.pool.threadCount, weights: weights)
     }
 }

@@ -73,9 +73,11 @@ public struct EngineOptions: Sendable {
     /// Packets of an utterance for which generation waits whatever the mode: 0 overlaps at once, 1 once the first packet
     /// is out.
     public var prefillPackets = 1
-    /// Generates codes in a process of its own (`martlet worker`), which opens the GPU that generates once more; if that dies its utterances end with `workerLost` and
-    /// it is started again.
+    /// Generates codes in a process of its own (`martlet worker`), which opens the GPU that generates for itself. If it dies
+    /// its utterances end with `workerLost`, and it is started again.
     public var workerProcess = false
+    /// Sees one line for the log whenever the worker process got ready or was lost.
+    public var log: (@Sendable (String) -> Void)?
     /// Seconds for the worker process to answer, after which it is killed, as one that died is; nil waits for ever. An
     /// answer is one step of at most `maxBatch` utterances.
     public var workerTimeout: Double? = 30
@@ -112,12 +114,6 @@ public struct EngineOptions: Sendable {
         }
         if let gpu = decodingGPU {
             options.maxActive = min(options.maxActive, gpu.slots)
-            if ![.all, .none].contains(decoderStages) {
-                options.decoderStages = .all
-                notes.append(
-                    "dummy decoder \(decoderStages.rawValue) disabled: on \(gpu.name) the decoder runs whole or not at all"
-                )
-            }
         }
         if options.syncMode == .phase, let reason = options.whyNoPhases {
             options.syncMode = .none

@@ -75,7 +75,7 @@ extension EngineOptions {
         if let decodingGPU {
             CUDASampleDecoder(
                 decodingGPU, configuration: model.configuration, mode: decoding, stages: decoderStages,
-                waitsBetween: syncMode == .phase)
+                waitsBetween: syncMode == .phase, restores: workerProcess || generationGPU !== decodingGPU)
         } else {
             ModelDecoder(model, mode: decoding, stages: decoderStages)
         }

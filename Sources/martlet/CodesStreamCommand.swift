@@ -36,7 +36,7 @@ struct CodesStreamCommand: AsyncParsableCommand {
         let runs = try options.runs(settings, of: model, count: count, tag: nil, warmUp: 0)
         let request = try model.experimentRequest(
             runs.text, runs.voice, sampling: runs.sampling, rules: runs.rules)
-        let engine = try settings.engineOptions(model)
+        let engine = try settings.engineOptions(model, generates: true)
         var results: [CodesOnlyRun] = []
         for _ in 0..<max(1, count) {
             results.append(

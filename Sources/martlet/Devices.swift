@@ -40,15 +40,19 @@ struct Devices {
     }
 
     /// Loads the model on the GPUs.
-    func load(_ model: SpeechModel, into options: inout EngineOptions) throws {
+    /// - Parameter generates: whether this process generates; a worker process opens the card for itself.
+    func load(_ model: SpeechModel, into options: inout EngineOptions, generates: Bool = true) throws {
         func host(_ index: Int) throws -> CUDAHost {
+            var parts: SpeechModel.Stages = []
+            if generates, index == generation { parts.insert(.generation) }
+            if index == decoding { parts.insert(.decoding) }
             guard model.weightFormat == .bf16 else {
                 throw CommandError(
                     "weights are \(model.weightFormat.rawValue), but cuda:\(index) takes them as they are: use --weights bf16"
                 )
             }
             return try CUDAHost(
-                directory: model.directory, device: index, slots: options.maxActive, precision: precision,
+                directory: model.directory, device: index, slots: options.maxActive, parts: parts, precision: precision,
                 decoderGraphs: decoderGraphs)
         }
         options.generationGPU = try generation.map(host)

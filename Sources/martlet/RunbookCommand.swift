@@ -111,7 +111,8 @@ struct RunbookCommand: AsyncParsableCommand {
             secondsPerFrame: model.secondsPerFrame, seed: settings.unsigned(.seed) ?? 0)
         runner.sampling.greedy = settings.text(.policy) == "greedy"
         runner.rules = settings.rules
-        runner.engine = try settings.engineOptions(model)
+        // Arms switch the worker process on and off.
+        runner.engine = try settings.engineOptions(model, generates: true)
         runner.count = count
         runner.warmUp = warmUp
         runner.textID = textId

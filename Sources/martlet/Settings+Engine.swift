@@ -17,6 +17,7 @@ extension Settings {
         options.syncMode = syncMode
         options.prefillPackets = integer(.prefillPackets) ?? 1
         options.workerProcess = isOn(.workerProcess)
+        options.log = { printError("note: " + $0) }
         func limit(_ setting: Setting) -> Double? { number(setting).flatMap { $0 > 0 ? $0 : nil } }
         options.workerTimeout = limit(.workerTimeout)
         options.workerLoadTimeout = limit(.workerLoadTimeout)
@@ -30,14 +31,16 @@ extension Settings {
     }
 
     /// What the engine of a model is started with, loaded on the devices that hold.
-    /// - Parameter change: what the caller decides.
+    /// - Parameters:
+    ///   - generates: whether this process may have to generate though a worker process is set.
+    ///   - change: what the caller decides.
     func engineOptions(
-        _ model: SpeechModel, _ change: (inout EngineOptions) -> Void = { _ in }
+        _ model: SpeechModel, generates: Bool = false, _ change: (inout EngineOptions) -> Void = { _ in }
     ) throws -> EngineOptions {
         var options = ownOptions()
         change(&options)
         if !conflicts().isEmpty { options.syncMode = .none }
-        try devices().load(model, into: &options)
+        try devices().load(model, into: &options, generates: generates || !options.workerProcess)
         if isOn(.backendTrace) { printError(backendLine(options.description(of: model))) }
         return options
     }

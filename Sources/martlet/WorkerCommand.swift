@@ -30,6 +30,9 @@ struct WorkerCommand: ParsableCommand {
     @Option(help: "Utterances on the GPU at a time.")
     var slots = 64
 
+    @Option(help: "On a GPU: frames that an utterance may have without any text, and for each text token.")
+    var frameLimits: String?
+
     func validate() throws {
         guard (1...256).contains(threads) else { throw ValidationError("--threads is \(threads), expected 1 to 256.") }
         guard InstructionSet(rawValue: instructionSet) != nil else {
@@ -38,9 +41,14 @@ struct WorkerCommand: ParsableCommand {
     }
 
     func run() throws {
-        let wasStarted = SpeechWorker.run(ringCapacity: ringCapacity) {
+        let limits = frameLimits?.split(separator: ",").compactMap { Int($0) } ?? []
+        var runaway = RunawayLimits()
+        if limits.count == 2 { (runaway.baseFrames, runaway.framesPerToken) = (limits[0], limits[1]) }
+        let wasStarted = SpeechWorker.run(
+            ringCapacity: ringCapacity, runaway: limits.count == 2 ? runaway : nil
+        ) {
             let compute = Compute(instructionSet: InstructionSet(rawValue: instructionSet), threads: threads)
-            let card = try device.map { try CUDAHost(directory: model, device: $0, slots: slots) }
+            let card = try device.map { try CUDAHost(directory: model, device: $0, slots: slots, parts: .generation) }
             return (
                 try SpeechModel(
                     directory: model, weights: weights, compute: compute, stages: card == nil ? .generation : []), card

@@ -1,4 +1,6 @@
 import CCUDA
+import Qwen3TTS
+import Tensors
 import TestSupport
 import Testing
 
@@ -89,6 +91,47 @@ import Testing
             let before = card.launches
             _ = try decoder.decode([(slot, Array(repeating: 1, count: frames * 16))])
             #expect(card.launches - before == launches)
+        }
+    }
+
+    /// A part of the stages: what each gives is what the CPU's gives, the audio is silence, recorded or not.
+    @Test(arguments: [
+        (DecoderStages.preTransformerOnly, ["quantized", "pre_conv", "pre_transformer"]),
+        (.convolutionsOnly, ["quantized", "pre_conv", "upsample.0.0", "upsample.1.1", "decoder.0"]),
+    ]) func someStages(stages: DecoderStages, names: [String]) throws {
+        let codes = (0..<(3 * 16)).map { Int32($0 * 53 % 128) }
+        let directory = Fixture.customVoice.directory
+        let cpu = try CodecDecoder(
+            SafetensorsFile(path: directory + CUDADecoder.fileName),
+            configuration: Configuration.load(directory: directory).codec, compute: Compute(threads: 1))
+        let pcm = FloatBuffer(count: 3 * 1920)
+        var there: [String: [Float]] = [:]
+        withExtendedLifetime(pcm) {
+            cpu.decode(
+                [.init(state: cpu.makeState(), codes: codes, frames: 3, pcm: pcm.pointer)], stages: stages
+            ) { name, values, _ in there[name] = Array(values) }
+        }
+        let decoder = try CUDADecoder(
+            directory: directory, device: EmulatedCard().index, slots: 2, precision: .exact,
+            driver: EmulatedCard.driver)
+        let slot = try #require(try decoder.openSlot())
+        var here: [String: [Float]] = [:]
+        _ = try decoder.codec.decode(slots: [slot], positions: [0], codes: codes, frames: 3, stages: stages) {
+            name, values, _ in here[name] = values
+        }
+        #expect(Set(names).isSubset(of: here.keys))
+        #expect((here["pre_transformer"] != nil) == (stages == .preTransformerOnly))
+        #expect((here["decoder.0"] != nil) == (stages == .convolutionsOnly))
+        for name in names where there[name] != nil {
+            let (a, b) = (try #require(here[name]), try #require(there[name]))
+            #expect(a.count == b.count)
+            let worst = zip(a, b).reduce(Float(0)) { max($0, ($1.0 - $1.1).magnitude) }
+            #expect(worst < 1e-3, "\(name)")
+        }
+        try decoder.reset(slot)
+        for _ in 0..<3 {
+            let samples = try decoder.finish(decoder.begin([(slot, codes)], stages: stages))
+            #expect(samples == [Array(repeating: 0, count: 3 * 1920)])
         }
     }
 

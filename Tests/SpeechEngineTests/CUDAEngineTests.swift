@@ -11,9 +11,11 @@ import Testing
         try SpeechModel(directory: fixture.directory, compute: Compute(threads: 1), stages: [])
     }
 
-    private func host(_ card: EmulatedCard, _ fixture: Fixture = .customVoice, slots: Int = 8) throws -> CUDAHost {
+    private func host(
+        _ card: EmulatedCard, _ fixture: Fixture = .customVoice, slots: Int = 8, parts: SpeechModel.Stages = .all
+    ) throws -> CUDAHost {
         try CUDAHost(
-            directory: fixture.directory, device: card.index, slots: slots, precision: .exact,
+            directory: fixture.directory, device: card.index, slots: slots, parts: parts, precision: .exact,
             driver: EmulatedCard.driver)
     }
 
@@ -83,24 +85,38 @@ import Testing
         #expect(Set(places[0]).count > 1)
     }
 
-    /// The worker process's side on a card: the codes of an engine that generates by itself.
+    /// The worker process's side on a card that has no decoder: the codes of an engine that generates by itself; and the
+    /// engine's side, on a card that has nothing else.
     @Test func aWorkerGeneratesOnACard() async throws {
         let model = try model()
-        let card = try host(EmulatedCard(multiprocessors: 2))
         let alone = await SpokenResult(
-            try SpeechEngine(model: model, options: options(card)).speak(request(frames: 3), packets: .fixed(1)))
+            try SpeechEngine(model: model, options: options(try host(EmulatedCard(multiprocessors: 2)))).speak(
+                request(frames: 3), packets: .fixed(1)))
+        let card = EmulatedCard(multiprocessors: 2)
+        let generating = try host(card, parts: .generation)
         let (own, its) = try #require(WorkerChannel.makePair())
         let groups = model.codeGroups
         let file = try #require(CodesRing.makeFile(capacity: 4 * groups))
         let ring = try #require(CodesRing(file: file, capacity: 4 * groups))
         let thread = Thread {
             guard let itsRing = CodesRing(file: file, capacity: 4 * groups) else { return }
-            let generator = CUDAGenerator(card, configuration: model.configuration, runaway: nil)
+            let generator = CUDAGenerator(generating, configuration: model.configuration, runaway: nil)
             try? SpeechWorker.serve(model, generator, WorkerChannel(descriptor: its), itsRing)
         }
         thread.start()
         let channel = WorkerChannel(descriptor: own)
         try channel.send(WorkerMessage.begin(5, WorkerRequest(request(frames: 3))))
+        func room(_ id: UInt64) throws -> Bool {
+            try channel.send(WorkerMessage.makesRoom(id))
+            guard case .room(let isThere) = try channel.receive(WorkerReply.self) else { return false }
+            return isThere
+        }
+        #expect(try room(5))
+        try channel.send(WorkerMessage.begin(6, WorkerRequest(request(frames: 3))))
+        card.setMemory(generating.memoryBytes)
+        #expect(try !room(6))
+        card.setMemory(8 << 30)
+        #expect(try room(6))
         var codes: [Int32] = []
         var reason: FinishReason?
         while reason == nil {
@@ -111,6 +127,33 @@ import Testing
         }
         #expect(codes == alone.codes && reason == alone.summary?.finishReason)
         channel.hangUp()
+
+        let decoding = try host(EmulatedCard(multiprocessors: 2), parts: .decoding)
+        #expect(decoding.memoryBytes < generating.memoryBytes)
+        var options = EngineOptions()
+        options.decodingGPU = decoding
+        let player = CodesPlayer(model, options: options)
+        let samples = try (0..<3).flatMap {
+            try player.decode(Array(codes[($0 * groups)..<(($0 + 1) * groups)]))
+        }
+        #expect(samples == alone.samples)
+        options.decoderStages = .convolutionsOnly
+        #expect(try CodesPlayer(model, options: options).decode(codes) == samples.map { _ in 0 })
+    }
+
+    /// Nobody but the decoder has a card that only decodes loaded again.
+    @Test func aCardThatOnlyDecodesComesBack() async throws {
+        let model = try SpeechModel(directory: Fixture.customVoice.directory, compute: Compute(threads: 1))
+        let card = EmulatedCard(multiprocessors: 2)
+        var options = EngineOptions()
+        options.decodingGPU = try host(card, parts: .decoding)
+        let engine = SpeechEngine(model: model, options: options)
+        let before = await SpokenResult(try engine.speak(request(frames: 3)))
+        card.failLaunch(after: 3, code: 700)
+        let lost = await SpokenResult(try engine.speak(request(frames: 3)))
+        #expect(lost.summary?.finishReason == .deviceLost)
+        let after = await SpokenResult(try engine.speak(request(frames: 3)))
+        #expect(after.summary?.fingerprint == before.summary?.fingerprint, "\(after.summary?.warnings ?? [])")
     }
 
     /// Packets, neighbours, overlap, text in pieces and the order in which the card's threads run leave every bit alone.

@@ -43,7 +43,7 @@ final class CUDAStream: CodeStream {
     fileprivate func leave() {
         guard utterance.finishReason != nil, let place else { return }
         if let loaded = try? host.loaded(), loaded.generation == place.generation {
-            loaded.stages.closeSlot(place.slot)
+            loaded.model.stages?.closeSlot(place.slot)
         }
         self.place = nil
     }
@@ -86,13 +86,15 @@ final class CUDAGenerator: CodeGenerator {
 
     func makesRoom(for stream: any CodeStream) -> Bool {
         streams.removeAll { $0.finishReason != nil }
-        guard let stream = stream as? CUDAStream, let loaded = try? host.restored() else { return true }
+        guard let stream = stream as? CUDAStream, let stages = try? host.restored().model.stages,
+            (try? stages.use()) != nil
+        else { return true }
         func pages(_ stream: CUDAStream) -> Int {
             CUDAStages.pages(positions: stream.positions)
-                - (stream.place.map { loaded.stages.pageCount($0.slot) } ?? 0)
+                - (stream.place.map { stages.pageCount($0.slot) } ?? 0)
         }
         let promised = streams.reduce(0) { $0 + max(0, pages($1)) }
-        guard streams.isEmpty || (streams.count < host.slots && promised + pages(stream) <= loaded.stages.pagesLeft)
+        guard streams.isEmpty || (streams.count < host.slots && promised + pages(stream) <= stages.pagesLeft)
         else { return false }
         streams.append(stream)
         return true
@@ -116,7 +118,7 @@ final class CUDAGenerator: CodeGenerator {
     private func step(
         _ batch: [CUDAStream], _ loaded: CUDAHost.Loaded, _ times: inout StageTimes
     ) throws(CUDAError) -> [StepResult] {
-        let stages = loaded.stages
+        guard let stages = loaded.model.stages else { throw .unsupportedModel("it was loaded without generation") }
         try stages.startTimer()
         var results = Array(repeating: StepResult.finished, count: batch.count)
 
@@ -131,7 +133,7 @@ final class CUDAGenerator: CodeGenerator {
                 results[index] = .waitingForText
                 continue
             }
-            guard let slot = try slot(of: stream, loaded) else { continue }
+            guard let slot = try slot(of: stream, loaded, stages) else { continue }
             let rows = utterance.isReadingPrompt ? min(rowsLeft, utterance.promptRows.count - utterance.promptDone) : 1
             guard stages.lengths[slot] + rows <= utterance.maxPositions else {
                 stream.finish(.length)
@@ -233,13 +235,15 @@ final class CUDAGenerator: CodeGenerator {
     }
 
     /// Its slot; nil if it has lost it or there is none.
-    private func slot(of stream: CUDAStream, _ loaded: CUDAHost.Loaded) throws(CUDAError) -> Int? {
+    private func slot(
+        of stream: CUDAStream, _ loaded: CUDAHost.Loaded, _ stages: CUDAStages
+    ) throws(CUDAError) -> Int? {
         if let place = stream.place {
             if place.generation == loaded.generation { return place.slot }
             stream.lose("the card was started anew")
             return nil
         }
-        guard let slot = try loaded.stages.openSlot() else {
+        guard let slot = try stages.openSlot() else {
             stream.lose("\(host.slots) utterances are on it, and it has room for no more")
             return nil
         }

@@ -1,13 +1,32 @@
 public import CUDABackend
+public import Qwen3TTS
 import Synchronization
 
 import func Foundation.usleep
 
-/// A model on an NVIDIA GPU, for one engine: its stages, loaded anew after the card has lost them.
+/// What a GPU has of a model.
+final class CUDAModel: Sendable {
+    /// Text to codes; nil if another process or device does it.
+    let stages: CUDAStages?
+    /// Codes to samples; likewise.
+    let decoder: CUDADecoder?
+
+    init(_ stages: CUDAStages?, _ decoder: CUDADecoder?) {
+        self.stages = stages
+        self.decoder = decoder
+    }
+
+    /// Makes the GPU's context current on the calling thread.
+    func use() throws(CUDAError) {
+        if let stages { try stages.use() } else { try decoder?.use() }
+    }
+}
+
+/// A model on an NVIDIA GPU, for one engine, or a part of it: loaded anew after the card has lost it.
 public final class CUDAHost: Sendable {
-    /// Stages, and a number that no others have: what was begun on earlier ones is lost.
+    /// The model, and a number that none before had: what was begun on earlier ones is lost.
     struct Loaded {
-        let stages: CUDAStages
+        let model: CUDAModel
         let generation: Int
     }
 
@@ -18,11 +37,11 @@ public final class CUDAHost: Sendable {
     }
 
     private struct State {
-        var stages: CUDAStages?
+        var model: CUDAModel?
         var generation = 0
-        /// The stages that were given up, until nobody uses them any more.
-        weak var former: CUDAStages?
-        /// Why there are none.
+        /// The model that was given up, until nobody uses it any more.
+        weak var former: CUDAModel?
+        /// Why there is none.
         var failure = ""
         var lastAttempt: ContinuousClock.Instant?
         /// Decoder slots whose utterances are over.
@@ -36,60 +55,79 @@ public final class CUDAHost: Sendable {
     /// Of the codec decoder.
     public let precision: CodecPrecision
     /// Loads it with a precision of the decoder.
-    private let load: @Sendable (CodecPrecision) throws -> CUDAStages
+    private let load: @Sendable (CodecPrecision) throws -> CUDAModel
     private let state: Mutex<State>
 
     /// Loads a model folder in the released layout.
     /// - Parameters:
     ///   - device: position in the driver's list, as in `cuda:0`.
     ///   - slots: utterances at a time.
+    ///   - parts: what the card does here. Without generation it stands for what a worker process does there.
     ///   - precision: of the codec decoder.
     ///   - decoderGraphs: whether the decoder's launches are recorded as CUDA graphs; no sample depends on it.
     ///   - driver: nil for the machine's.
     /// - Throws: `CUDAError`, or what is wrong with the folder.
     public convenience init(
-        directory: String, device: Int = 0, slots: Int = 64, precision: CodecPrecision = .half,
-        decoderGraphs: Bool = true, driver: CUDADriver? = nil
+        directory: String, device: Int = 0, slots: Int = 64, parts: SpeechModel.Stages = .all,
+        precision: CodecPrecision = .half, decoderGraphs: Bool = true, driver: CUDADriver? = nil
     ) throws {
-        try self.init(precision) { precision in
-            let stages = try CUDAStages(
-                directory: directory, device: device, slots: slots, precision: precision, driver: driver)
-            if !decoderGraphs { stages.decoder?.stopRecordingGraphs() }
-            return stages
+        let devices = try CUDADeviceInfo.all(driver)
+        guard devices.indices.contains(device) else {
+            throw CUDAError.noDevice(index: device, count: devices.count)
+        }
+        try self.init(devices[device], slots: slots, precision) { precision in
+            let stages =
+                parts.contains(.generation)
+                ? try CUDAStages(
+                    directory: directory, device: device, slots: slots, precision: precision,
+                    decodes: parts.contains(.decoding), driver: driver) : nil
+            let decoder =
+                stages == nil && parts.contains(.decoding)
+                ? try CUDADecoder(
+                    directory: directory, device: device, slots: slots, precision: precision, driver: driver)
+                : stages?.decoder
+            if !decoderGraphs { decoder?.stopRecordingGraphs() }
+            return CUDAModel(stages, decoder)
         }
     }
 
     private init(
-        _ precision: CodecPrecision, _ load: @escaping @Sendable (CodecPrecision) throws -> CUDAStages
+        _ info: CUDADeviceInfo, slots: Int, _ precision: CodecPrecision,
+        _ load: @escaping @Sendable (CodecPrecision) throws -> CUDAModel
     ) throws {
+        self.info = info
+        self.slots = slots
         self.precision = precision
         self.load = load
-        let stages = try load(precision)
-        info = stages.info
-        slots = stages.slots
-        state = Mutex(State(stages: stages))
+        state = Mutex(State(model: try load(precision)))
     }
 
     /// `cuda:0`.
     public var name: String { "cuda:\(info.index)" }
 
     /// The same model on the same card, once more, with another precision of the decoder.
-    public func loaded(with precision: CodecPrecision) throws -> CUDAHost { try CUDAHost(precision, load) }
+    public func loaded(with precision: CodecPrecision) throws -> CUDAHost {
+        try CUDAHost(info, slots: slots, precision, load)
+    }
 
-    /// What is launched for a step and a frame, and for a packet; nil while there are no stages.
-    var launches: (generation: String, decoding: String)? { state.withLock { $0.stages?.launches } }
+    /// What is launched for a step and a frame, and for a packet; nil where it is not loaded.
+    var launches: (generation: String?, decoding: String?) {
+        state.withLock { ($0.model?.stages?.launches, $0.model?.decoder?.launches) }
+    }
 
     /// Bytes of device memory that the model and its utterances hold.
-    public var memoryBytes: Int { state.withLock { $0.stages?.memoryBytes ?? 0 } }
+    public var memoryBytes: Int {
+        state.withLock { $0.model?.stages?.memoryBytes ?? $0.model?.decoder?.memoryBytes ?? 0 }
+    }
 
-    /// How often the stages have been loaded again.
+    /// How often the model has been loaded again.
     var restarts: Int { state.withLock { $0.generation } }
 
-    /// The stages, or why there are none.
+    /// The model, or why there is none.
     func loaded() throws(DeviceLoss) -> Loaded {
         try state.withLock { state throws(DeviceLoss) in
-            guard let stages = state.stages else { throw DeviceLoss(description: state.failure) }
-            return Loaded(stages: stages, generation: state.generation)
+            guard let model = state.model else { throw DeviceLoss(description: state.failure) }
+            return Loaded(model: model, generation: state.generation)
         }
     }
 
@@ -104,12 +142,12 @@ public final class CUDAHost: Sendable {
         }
     }
 
-    /// Does something on the card with the calling thread, and gives stages up whose context is lost by it.
+    /// Does something on the card with the calling thread, and gives a model up whose context is lost by it.
     func run<Value>(
         on loaded: Loaded, _ body: () throws(CUDAError) -> Value
     ) throws(DeviceLoss) -> Value {
         do throws(CUDAError) {
-            try loaded.stages.use()
+            try loaded.model.use()
             return try body()
         } catch {
             if error.isSticky { giveUp(loaded, error) }
@@ -119,18 +157,19 @@ public final class CUDAHost: Sendable {
 
     private func giveUp(_ lost: Loaded, _ error: CUDAError) {
         state.withLock { state in
-            guard state.generation == lost.generation, state.stages != nil else { return }
-            state.former = state.stages
-            state.stages = nil
+            guard state.generation == lost.generation, state.model != nil else { return }
+            state.former = state.model
+            state.model = nil
             state.failure = error.description
             state.lastAttempt = nil
         }
     }
 
-    /// The stages, loaded again if they were given up. Belongs to the thread that generates.
+    /// The model, loaded again if it was given up. Belongs to the thread that generates here, or else to the one that
+    /// decodes.
     func restored() throws(DeviceLoss) -> Loaded {
         if let loaded = try? loaded() { return loaded }
-        // Their context ends with them, and the next one must not begin before.
+        // Its context ends with it, and the next one must not begin before.
         for _ in 0..<5000 where state.withLock({ $0.former != nil }) { usleep(1000) }
         let now = ContinuousClock.now
         let isDue = state.withLock { state in
@@ -142,8 +181,8 @@ public final class CUDAHost: Sendable {
             let result = Result { try load(precision) }
             state.withLock { state in
                 switch result {
-                case .success(let stages):
-                    state.stages = stages
+                case .success(let model):
+                    state.model = model
                     state.generation += 1
                 case .failure(let error): state.failure = "\(error)"
                 }

@@ -42,14 +42,18 @@ final class CUDASampleDecoder: SampleDecoder {
     private let samplesPerFrame: Int
     /// Whether the first half of a call is to be over when it returns.
     private let waitsBetween: Bool
+    /// Whether nobody else has the card's model loaded again.
+    private let restores: Bool
 
     init(
-        _ host: CUDAHost, configuration: Configuration, mode: DecoderMode, stages: DecoderStages, waitsBetween: Bool
+        _ host: CUDAHost, configuration: Configuration, mode: DecoderMode, stages: DecoderStages, waitsBetween: Bool,
+        restores: Bool
     ) {
         self.host = host
         self.mode = mode
         self.stages = stages
         self.waitsBetween = waitsBetween
+        self.restores = restores
         groups = configuration.talker.codeGroups
         samplesPerFrame = configuration.codec.samplesPerFrame
     }
@@ -102,7 +106,8 @@ final class CUDASampleDecoder: SampleDecoder {
             skipped.append(context * samplesPerFrame)
         }
         return Half(
-            packets: try decoder.begin(calls, waits: waitsBetween), skipped: skipped, generation: loaded.generation)
+            packets: try decoder.begin(calls, stages: stages, waits: waitsBetween), skipped: skipped,
+            generation: loaded.generation)
     }
 
     private func finish(
@@ -125,9 +130,9 @@ final class CUDASampleDecoder: SampleDecoder {
         _ body: (CUDAHost.Loaded, CUDADecoder) throws(CUDAError) -> Value
     ) throws(DecodingFailure) -> Value {
         do throws(DeviceLoss) {
-            let loaded = try host.loaded()
+            let loaded = restores ? try host.restored() : try host.loaded()
             return try host.run(on: loaded) { () throws(CUDAError) in
-                guard let decoder = loaded.stages.decoder else {
+                guard let decoder = loaded.model.decoder else {
                     throw .unsupportedModel("it was loaded without its decoder")
                 }
                 return try body(loaded, decoder)

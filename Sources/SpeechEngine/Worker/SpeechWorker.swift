@@ -5,9 +5,12 @@ public enum SpeechWorker {
     /// Serves the engine.
     /// - Parameters:
     ///   - ringCapacity: codes that the ring of shared memory holds, as the engine says.
+    ///   - runaway: when the engine ends utterances, which says how much of a GPU's memory they may come to need.
     ///   - load: loads the model, and the card that generates if that is not the CPU; its error is the engine's to tell.
     /// - Returns: false if this process was not started by an engine.
-    public static func run(ringCapacity: Int, load: () throws -> (SpeechModel, CUDAHost?)) -> Bool {
+    public static func run(
+        ringCapacity: Int, runaway: RunawayLimits?, load: () throws -> (SpeechModel, CUDAHost?)
+    ) -> Bool {
         guard let ring = CodesRing(file: WorkerProcess.ringDescriptor, capacity: ringCapacity) else { return false }
         let channel = WorkerChannel(descriptor: WorkerProcess.channelDescriptor)
         do throws(ChannelError) {
@@ -20,7 +23,7 @@ public enum SpeechWorker {
             try channel.send(WorkerReply.ready)
             let generator: any CodeGenerator =
                 if let card {
-                    CUDAGenerator(card, configuration: model.configuration, runaway: nil)
+                    CUDAGenerator(card, configuration: model.configuration, runaway: runaway)
                 } else {
                     ModelGenerator(model)
                 }
@@ -56,6 +59,8 @@ public enum SpeechWorker {
                 case .append(let id, let text): try all[id]?.stream.append(text)
                 case .completeText(let id): try all[id]?.stream.completeText()
                 case .forget(let id): all.removeValue(forKey: id)?.stream.finish(.cancelled)
+                case .makesRoom(let id):
+                    try channel.send(WorkerReply.room(all[id].map { generator.makesRoom(for: $0.stream) } ?? true))
                 case .step(let ids):
                     var batch = ids.compactMap { all[$0] }
                     guard batch.count == ids.count else { throw ChannelError.closed }

@@ -90,6 +90,10 @@ final class WorkerStream: CodeStream {
 final class WorkerGenerator: CodeGenerator {
     private let program: WorkerProgram
     private let groups: Int
+    /// Where it generates, for the log.
+    private let device: String
+    private let hasCard: Bool
+    private let log: (String) -> Void
     /// Seconds for an answer once the process is ready, and until it is.
     private let answerLimit: Double?, loadLimit: Double?
     private var process: WorkerProcess?
@@ -103,7 +107,11 @@ final class WorkerGenerator: CodeGenerator {
 
     init(_ model: SpeechModel, options: EngineOptions) {
         program = WorkerProgram(
-            model, executable: options.workerExecutable, maxBatch: options.batchLimit, card: options.generationGPU)
+            model, executable: options.workerExecutable, maxBatch: options.batchLimit, card: options.generationGPU,
+            runaway: options.runaway)
+        device = options.generationGPU?.name ?? "the CPU"
+        hasCard = options.generationGPU != nil
+        log = options.log ?? { _ in }
         groups = model.configuration.talker.codeGroups
         answerLimit = options.workerTimeout
         loadLimit = options.workerLoadTimeout
@@ -124,6 +132,23 @@ final class WorkerGenerator: CodeGenerator {
             if process == nil { stream.lose(failure) } else { streams[stream.id] = stream }
         }
         for message in some.flatMap(\.opening) where !tell(message) { return }
+    }
+
+    /// A card in the other process is asked there.
+    func makesRoom(for stream: any CodeStream) -> Bool {
+        guard hasCard, let stream = stream as? WorkerStream, streams[stream.id] != nil, let process,
+            tell(.makesRoom(stream.id))
+        else { return true }
+        do throws(ChannelError) {
+            if !isReady { try takeReadiness(process) }
+            guard case .room(let isThere) = try process.channel.receive(WorkerReply.self, within: answerLimit) else {
+                throw .closed
+            }
+            return isThere
+        } catch {
+            lose(error)
+            return true
+        }
     }
 
     func step(_ batch: [any CodeStream], times: inout StageTimes) -> [StepResult] {
@@ -151,9 +176,10 @@ final class WorkerGenerator: CodeGenerator {
         switch try process.channel.receive(WorkerReply.self, within: loadLimit) {
         case .ready: isReady = true
         case .failed(let why): failure = why
-        case .stepped: break
+        case .stepped, .room: break
         }
         if !isReady { throw .closed }
+        log("worker process \(process.identifier) generates codes on \(device), in a process group of its own")
     }
 
     /// Sends a message; false if the process is gone.
@@ -206,6 +232,10 @@ final class WorkerGenerator: CodeGenerator {
             }
         }
         failure = why
+        log(
+            "worker process \(process.identifier) on \(device) is gone: \(why); \(begun.count - repeated.count) of "
+                + "\(begun.count) utterances end with worker_lost, \(repeated.count) begin anew"
+                + (restarts ? "; it is started again" : ""))
         guard restarts else { return }
         self.restarts += 1
         start()

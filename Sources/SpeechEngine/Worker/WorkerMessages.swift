@@ -1,12 +1,14 @@
 import Qwen3TTS
 
-/// What the engine tells its worker process. Only `step` is answered.
+/// What the engine tells its worker process. Only `makesRoom` and `step` are answered.
 enum WorkerMessage: Codable, Sendable {
     case begin(UInt64, WorkerRequest)
     case append(UInt64, String)
     case completeText(UInt64)
     /// The utterance has ended.
     case forget(UInt64)
+    /// Whether a GPU has memory for all that the utterance may come to need.
+    case makesRoom(UInt64)
     case step([UInt64])
 }
 
@@ -16,6 +18,7 @@ enum WorkerReply: Codable, Sendable {
     case ready
     /// It is not.
     case failed(String)
+    case room(Bool)
     case stepped([WorkerStep], StageTimes)
 }
 

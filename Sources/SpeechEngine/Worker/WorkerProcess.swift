@@ -18,7 +18,8 @@ struct WorkerProgram: Sendable {
     /// - Parameters:
     ///   - executable: nil is the program that runs now.
     ///   - card: where it generates; it opens the card for itself. Nil is the CPU.
-    init(_ model: SpeechModel, executable: String?, maxBatch: Int, card: CUDAHost?) {
+    ///   - runaway: when the engine ends utterances.
+    init(_ model: SpeechModel, executable: String?, maxBatch: Int, card: CUDAHost?, runaway: RunawayLimits?) {
         #if os(Linux)
             let own = "/proc/self/exe"
         #else
@@ -28,7 +29,11 @@ struct WorkerProgram: Sendable {
         self.executable = path.contains("/") ? path : "./" + path
         // A step's codes, twice.
         ringCapacity = 2 * max(1, maxBatch) * model.configuration.talker.codeGroups
-        let place = card.map { ["--device", "\($0.info.index)", "--slots", "\($0.slots)"] } ?? []
+        var place: [String] = []
+        if let card {
+            place = ["--device", "\(card.info.index)", "--slots", "\(card.slots)"]
+            if let runaway { place += ["--frame-limits", "\(runaway.baseFrames),\(runaway.framesPerToken)"] }
+        }
         arguments =
             [
                 "martlet", "worker", "--model", model.directory, "--weights", model.weightFormat.rawValue, "--threads",
