@@ -287,7 +287,8 @@ extension CUDADevice {
             layer, input, rows: rows, columns: columns, history: history, slots: slots, tiles: tiles, epilogue)
         let isSplit = input.low != 0
         let shape = ProductForm.Shape(
-            rows: rows, tiles: Int(a.tiles), chunks: layer.chunks, splits: layer.splits, isSplit: isSplit)
+            rows: rows, tiles: Int(a.tiles), chunks: layer.chunks, splits: layer.splits, taps: layer.taps,
+            isSplit: isSplit)
         let card = ProductForm.Card(info)
         let form =
             form

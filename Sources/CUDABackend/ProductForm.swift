@@ -8,6 +8,8 @@ struct ProductForm: Hashable {
         case single(groups: Int, tiles: Int, stages: Int)
         /// `tiles.cu`: operands in shared memory, by WM · WN warps for each of so many runs, each with so many tiles.
         case shared(warpRows: Int, warpColumns: Int, tiles: Int, runs: Int)
+        /// `tiles.cu`: 96 outputs and rows of so many warps, with so many chunks of a tap a stage.
+        case band(warpRows: Int, depth: Int)
         /// `rows.cu`: the same for split bfloat16 rows, with so many chunks a stage and stages.
         case rows(warpRows: Int, warpColumns: Int, tiles: Int, runs: Int, depth: Int, stages: Int)
     }
@@ -20,6 +22,8 @@ struct ProductForm: Hashable {
     struct Shape: Hashable {
         var rows: Int
         let tiles, chunks, splits: Int
+        /// Of a convolution.
+        var taps = 1
         /// Activations of two halves each.
         let isSplit: Bool
         /// Rows of one product.
@@ -39,6 +43,7 @@ struct ProductForm: Hashable {
         name: "rows64", kind: .shared(warpRows: 2, warpColumns: 2, tiles: 4, runs: 4))
     private static let split64 = ProductForm(
         name: "rows64", kind: .shared(warpRows: 4, warpColumns: 1, tiles: 4, runs: 4))
+    private static let band160 = ProductForm(name: "band160", kind: .band(warpRows: 5, depth: 3))
     private static let rows = [
         ProductForm(
             name: "rows64x96", kind: .rows(warpRows: 4, warpColumns: 4, tiles: 3, runs: 1, depth: 4, stages: 3)),
@@ -63,7 +68,7 @@ struct ProductForm: Hashable {
         case (_, _, true): [narrow, wide]
         case (true, _, false): [narrow, wide, wide4] + rows
         case (false, true, false): [narrow, narrow4, wide, split64]
-        case (false, false, false): [narrow, narrow2, narrow4, wide, rows128, rows64]
+        case (false, false, false): [narrow, narrow2, narrow4, wide, rows128, rows64, band160]
         }
     }
 
@@ -88,11 +93,14 @@ struct ProductForm: Hashable {
             .map(\.form)
     }
 
-    /// Whether each group of warps has its runs.
+    private static let bandTiles = 12
+
+    /// Whether each group of warps has its runs, or each stage its chunks.
     func takes(_ shape: Shape) -> Bool {
         switch kind {
         case .single: true
         case .shared(_, _, _, let runs), .rows(_, _, _, let runs, _, _): shape.splits % runs == 0
+        case .band(_, let depth): shape.tiles % Self.bandTiles == 0 && shape.chunks / shape.taps % depth == 0
         }
     }
 
@@ -104,6 +112,7 @@ struct ProductForm: Hashable {
         case .shared(let warpRows, let warpColumns, let tiles, _),
             .rows(let warpRows, let warpColumns, let tiles, _, _, _):
             (2 * warpRows * shape.groupRows, warpColumns * tiles)
+        case .band(let warpRows, _): (warpRows * 32, Self.bandTiles)
         }
     }
 
@@ -111,8 +120,10 @@ struct ProductForm: Hashable {
     func grid(_ shape: Shape, on card: Card) -> (Int, Int) {
         let parts = parts(shape)
         // These take one part after the other.
-        if case .shared = kind { return (min(parts.0 * parts.1, max(1, card.multiprocessors)), 1) }
-        return parts
+        switch kind {
+        case .shared, .band: return (min(parts.0 * parts.1, max(1, card.multiprocessors)), 1)
+        case .single, .rows: return parts
+        }
     }
 
     /// Blocks of rows and of tiles.
@@ -139,6 +150,9 @@ struct ProductForm: Hashable {
             let block = block(shape)
             let sums = runs * block.rows * (block.tiles + 1) * Int(MK_TILE) * 4
             return runs == 1 || runs == Int(MK_WARPS) ? max(stages * stage, sums) : stages * stage + sums
+        case .band(let warpRows, let depth):
+            let rows = warpRows * 32
+            return 3 * depth * (rows * 4 + Self.bandTiles * 32) * 16 + 2 * rows * 8
         }
     }
 
@@ -169,7 +183,8 @@ struct ProductForm: Hashable {
             let fills = Double(runs) * (Double(live * (shape.isSplit ? 128 : 64)) / 64 + Double(block.tiles * 512) / 32)
             // A part's first chunks come during the epilogue of the one before.
             let epilogue = 0.3 * Double(block.rows * block.tiles * Int(MK_TILE))
-            return ends + 1500 + waves * (Double(steps) * (max(reads, fills) + 80) + epilogue)
+            // Measured: three times as long.
+            return ends + 1500 + waves * (Double(steps) * 3.1 * (max(reads, fills) + 80) + epilogue)
         case .rows(let warpRows, _, let tiles, let runs, let depth, _):
             // Chunks of a warp one after the other: at best a product in two cycles; what a block copies from the L2 cache.
             let chunks = runs == 1 ? shape.chunks : ceiling(shape.chunks, runs * shape.run) * shape.run
@@ -179,6 +194,10 @@ struct ProductForm: Hashable {
             let copies = Double(runs * (groups * 1024 + block.tiles * 512)) / (runs == 1 ? 20 : runs == 2 ? 26 : 34)
             let barriers = 120 / Double(depth) + (runs == 1 ? 0 : 400 / Double(shape.run))
             return waves * (ends + 1500 + Double(chunks) * (max(products, copies) + barriers))
+        case .band(let warpRows, let depth):
+            // What warps read of shared memory, what is copied there, barriers.
+            let chunk = Double(warpRows) * 96 + Double(warpRows * 16 + 48) + 120 / Double(depth)
+            return ends + waves * (Double(shape.chunks) * chunk + 5000)
         }
     }
 }

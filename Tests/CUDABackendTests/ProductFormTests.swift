@@ -23,6 +23,7 @@ import Testing
             half: Int(MK_F16), isSplit: false, columns: 70, channels: 96, taps: 7, dilation: 9, outputs: 104, seed: 3),
         Shape(
             half: Int(MK_F16), isSplit: false, columns: 40, channels: 320, taps: 7, dilation: 3, outputs: 96, seed: 5),
+        Shape(half: Int(MK_F16), isSplit: false, columns: 90, channels: 96, taps: 2, dilation: 1, outputs: 192, seed: 6),
         Shape(half: Int(MK_F16), isSplit: true, columns: 3, channels: 544, taps: 3, dilation: 1, outputs: 72),
         Shape(
             half: Int(MK_BF16), isSplit: true, columns: 35, channels: 640, taps: 1, dilation: 1, outputs: 40, seed: 7),
@@ -77,7 +78,8 @@ import Testing
                 + device.integers(halves.address, halves.byteCount / 4)
         }
         let shape = ProductForm.Shape(
-            rows: rows, tiles: layer.tiles, chunks: layer.chunks, splits: layer.splits, isSplit: s.isSplit)
+            rows: rows, tiles: layer.tiles, chunks: layer.chunks, splits: layer.splits, taps: layer.taps,
+            isSplit: s.isSplit)
         let forms = ProductForm.all(half: s.half, isSplit: s.isSplit, isExact: false).filter { $0.takes(shape) }
         #expect(forms.count >= 4)
         let expected = try result(forms[0])
@@ -113,7 +115,7 @@ import Testing
         }
         // The codec's units, one frame of one session and of 64.
         #expect(name(160, 48, 84, 16) == "narrow4")
-        #expect(name(10240, 48, 84, 16) == "rows128" && name(122_880, 12, 21, 4) == "rows128")
+        #expect(name(10240, 48, 84, 16) == "band160" && name(122_880, 12, 21, 4) == "band160")
         // A prompt of 40 rows through the feed-forward layer of the 1.7B model, and one row.
         #expect(name(40, 1536, 64, 16, split: true, half: Int(MK_BF16)) == "rows64x96")
         // 64 sessions through the layers of the 1.7B model: those that were fastest on an H100.

@@ -43,6 +43,7 @@ const Kernel kernels[] = {
     ENTRY(gemm_bf16_split_narrow), ENTRY(gemm_bf16_split_wide), ENTRY(gemm_bf16_split_wide4), ENTRY(gemm_f16_split_narrow),
     ENTRY(gemm_f16_split_wide),    ENTRY(gemm_f16_plain_narrow), ENTRY(gemm_f16_plain_wide),
     ENTRY(gemm_f16_plain_rows128), ENTRY(gemm_f16_plain_rows64),  ENTRY(gemm_f16_split_rows64),
+    ENTRY(gemm_f16_plain_band160),
     ENTRY(gemm_bf16_split_rows64x96), ENTRY(gemm_bf16_split_rows64x48), ENTRY(gemm_bf16_split_rows64x32),
     ENTRY(gemm_bf16_split_rows32x64), ENTRY(gemm_bf16_split_rows32x32), ENTRY(gemm_bf16_split_rows16x32),
     ENTRY(gemm_f16_plain_narrow2),

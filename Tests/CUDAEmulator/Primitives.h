@@ -168,6 +168,10 @@ DEVICE half_bits f16_from_float(float x) {
     return (half_bits)(sign | ((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13));
 }
 
+DEVICE unsigned f16_pair(float low, float high) {
+    return (unsigned)f16_from_float(low) | (unsigned)f16_from_float(high) << 16;
+}
+
 DEVICE float float_from_f16(half_bits h) {
     const unsigned sign = (unsigned)(h & 0x8000u) << 16, magnitude = (unsigned)(h & 0x7fffu) << 13;
     const unsigned exponent = magnitude & 0x0f800000u;

@@ -128,6 +128,13 @@ DEVICE unsigned bf16_pair(float low, float high) {
     return both;
 }
 
+// Two float16, likewise.
+DEVICE unsigned f16_pair(float low, float high) {
+    unsigned both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
+
 DEVICE half_bits f16_from_float(float x) {
     half_bits h;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));

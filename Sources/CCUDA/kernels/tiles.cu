@@ -269,3 +269,265 @@ DEVICE void gemm_tiles(const mk_gemm_arguments &p) {
 KERNEL gemm_f16_plain_rows128(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 0, 4, 4, 3, 1>(p); }
 KERNEL gemm_f16_plain_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 0, 2, 2, 4, 4>(p); }
 KERNEL gemm_f16_split_rows64(const mk_gemm_arguments p) { gemm_tiles<MK_F16, 1, 4, 1, 4, 4>(p); }
+
+// Bands: plain rows through blocks of WM · 32 rows by 96 outputs. Warp (m, n) of WM · 3 sums 32 rows by 32 outputs, DEPTH
+// chunks of one tap between two barriers; where a tap's rows begin is found once for the block. A lane finishes its own
+// sums, so that no warp waits for another behind the last chunk.
+// A step of the chunks of a part is a stage of shared memory: rows in planes of a chunk, [DEPTH][rows][MK_CHUNK], then weights,
+// [tiles][DEPTH][MK_TILE][MK_CHUNK].
+
+template <int WM, int DEPTH>
+struct band {
+    static const int rows = WM * 32, tiles = 12, columns = tiles * MK_TILE, stages = 3;
+    /// Pieces of 16 bytes.
+    static const int inputs = DEPTH * rows * 4, weights = tiles * DEPTH * 32;
+    static const int stage_bytes = (inputs + weights) * 16;
+    static const int input_places = (inputs + MK_THREADS - 1) / MK_THREADS;
+    static const int weight_places = (weights + MK_THREADS - 1) / MK_THREADS;
+};
+
+// What a block copies: step after step of part after part.
+template <int WM, int DEPTH>
+struct band_copies {
+    typedef band<WM, DEPTH> form;
+    /// In shared memory: where the rows of a tap begin, of two taps in turn, [2][rows].
+    const half_bits **places;
+    int part, parts, column_parts, tap, within, chunk, turn;
+
+    DEVICE_MEMBER void begin(const mk_gemm_arguments &p) {
+        column_parts = p.tiles / form::tiles;
+        parts = ceiling(p.rows, form::rows) * column_parts;
+        part = blockIdx.x;
+        tap = within = chunk = turn = 0;
+        locate(p);
+    }
+
+    // For the steps behind the next barrier. Behind the last row comes the last row: its sums are nobody's.
+    DEVICE_MEMBER void locate(const mk_gemm_arguments &p) {
+        const int row = min(part / column_parts * form::rows + (int)threadIdx.x, p.rows - 1);
+        if (threadIdx.x < form::rows && part < parts)
+            places[turn * form::rows + threadIdx.x] = find_row(p, row, tap).high;
+    }
+
+    // The thread's next group: the next step, if there is one. A barrier lies between two calls.
+    DEVICE_MEMBER void next(const mk_gemm_arguments &p, char *stage) {
+        if (part < parts) {
+            const half_bits *const *from = places + turn * form::rows;
+#pragma unroll
+            for (int place = 0; place < form::input_places; place++) {
+                const int piece = threadIdx.x + place * MK_THREADS;
+                if ((place + 1) * MK_THREADS > form::inputs && piece >= form::inputs) continue;
+                const int plane = piece / (form::rows * 4);
+                copy_async_cached(
+                    stage + piece * 16,
+                    from[piece / 4 - plane * form::rows] + (within + plane) * MK_CHUNK + (piece & 3) * 8);
+            }
+            const half_bits *weights = (const half_bits *)p.weights
+                + ((long long)(part % column_parts * form::tiles) * p.chunks + chunk) * (MK_TILE * MK_CHUNK);
+#pragma unroll
+            for (int place = 0; place < form::weight_places; place++) {
+                const int piece = threadIdx.x + place * MK_THREADS;
+                if ((place + 1) * MK_THREADS > form::weights && piece >= form::weights) continue;
+                const int tile = piece / (DEPTH * 32);
+                copy_async(
+                    stage + (form::inputs + piece) * 16,
+                    weights + (tile * p.chunks * 32 + piece - tile * (DEPTH * 32)) * 8);
+            }
+            chunk += DEPTH;
+            within += DEPTH;
+            if (within == p.chunks_per_tap) {
+                within = 0;
+                turn ^= 1;
+                if (++tap == p.taps) {
+                    tap = chunk = 0;
+                    part += gridDim.x;
+                }
+                locate(p);
+            }
+        }
+        copy_async_commit();
+    }
+};
+
+// Four words of each of four neighbouring lanes: lane t gets word t of each.
+DEVICE uint4 across_four_lanes(unsigned (&w)[4]) {
+    const bool odd = (threadIdx.x & 1) != 0, upper = (threadIdx.x & 2) != 0;
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+        const unsigned other = __shfl_xor_sync(0xffffffffu, odd ? w[i] : w[i + 1], 1);
+        if (odd) {
+            w[i] = other;
+        } else {
+            w[i + 1] = other;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const unsigned other = __shfl_xor_sync(0xffffffffu, upper ? w[i] : w[i + 2], 2);
+        if (upper) {
+            w[i] = other;
+        } else {
+            w[i + 2] = other;
+        }
+    }
+    return make_uint4(w[0], w[1], w[2], w[3]);
+}
+
+DEVICE float2 load_term(mk_address from, int n) {
+    return from ? *(const float2 *)((const float *)from + n) : make_float2(0, 0);
+}
+
+// A warp's sums of 32 rows from `row0` on and 32 outputs from `n0` on, as products leave them; `finish` of linear.cu but for
+// SwiGLU, clamps and lower halves.
+DEVICE void finish_band(const mk_gemm_arguments &p, int row0, int n0, const float (&sums)[4][2][4]) {
+    const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+    const int n = n0 + t * 2, channel = n0 % p.period + t * 2;
+    float2 bias[4], alpha[4], inverse_beta[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        bias[i] = load_term(p.bias, channel + i * MK_TILE);
+        alpha[i] = load_term(p.alpha, channel + i * MK_TILE);
+        inverse_beta[i] = load_term(p.inverse_beta, channel + i * MK_TILE);
+    }
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        float2 residual[2][4];
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int row = row0 + j * 16 + half * 8 + g;
+                residual[half][i] = p.residual && row < p.rows
+                    ? *(const float2 *)((const float *)p.residual + (long long)row * p.ld_raw + n + i * MK_TILE)
+                    : make_float2(0, 0);
+            }
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = row0 + j * 16 + half * 8 + g;
+            const float row_scale = p.row_scale && row < p.rows ? ((const float *)p.row_scale)[row] : 1.0f;
+            unsigned words[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                float2 v = make_float2(sums[i][j][half * 2], sums[i][j][half * 2 + 1]);
+                if (p.row_scale) {
+                    v.x *= row_scale;
+                    v.y *= row_scale;
+                }
+                if (p.bias) {
+                    v.x += bias[i].x;
+                    v.y += bias[i].y;
+                }
+                if (p.activation == MK_SILU) {
+                    v.x = silu(v.x);
+                    v.y = silu(v.y);
+                } else if (p.activation == MK_GELU) {
+                    v.x = gelu(v.x);
+                    v.y = gelu(v.y);
+                }
+                if (p.scale) {
+                    const float2 scale = load_term(p.scale, n + i * MK_TILE);
+                    v.x *= scale.x;
+                    v.y *= scale.y;
+                }
+                if (p.residual) {
+                    v.x += residual[half][i].x;
+                    v.y += residual[half][i].y;
+                }
+                if (p.raw && row < p.rows) {
+                    const int to = p.raw_rows ? ((const int *)p.raw_rows)[row] : row;
+                    *(float2 *)((float *)p.raw + (long long)to * p.ld_raw + n + i * MK_TILE) = v;
+                }
+                if (p.alpha) {
+                    v.x = snake_beta(v.x, alpha[i].x, inverse_beta[i].x);
+                    v.y = snake_beta(v.y, alpha[i].y, inverse_beta[i].y);
+                }
+                words[i] = f16_pair(v.x, v.y);
+            }
+            if (!p.output) continue;
+            const uint4 own = across_four_lanes(words);
+            if (row < p.rows)
+                *(uint4 *)((half_bits *)p.output + (long long)row * p.ld_output + n0 + t * MK_TILE) = own;
+        }
+    }
+}
+
+// Grid: at most as many blocks as there are parts of `rows` rows by 96 outputs; a block takes every gridDim.x-th. Tiles are a
+// multiple of 12, a tap's chunks of DEPTH. Shared memory: three stages, and 2 · rows places.
+template <int WM, int DEPTH>
+DEVICE void gemm_bands(const mk_gemm_arguments &p) {
+    typedef band<WM, DEPTH> form;
+    let_next_launch_begin();
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warp_row = warp / 3, warp_column = warp % 3;
+    const int run = ceiling(p.chunks, p.splits), steps = p.chunks / DEPTH;
+    const unsigned zero = (unsigned)p.splits >> 30;  // Which the compiler cannot know.
+    char *stages = dynamic_shared();
+    band_copies<WM, DEPTH> copies;
+    copies.places = (const half_bits **)(stages + form::stages * form::stage_bytes);
+    copies.begin(p);
+    __syncthreads();
+    wait_for_launches();
+    copies.next(p, stages);
+    __syncthreads();
+    copies.next(p, stages + form::stage_bytes);
+    int slot = 0;
+#pragma unroll 1
+    for (int part = blockIdx.x; part < copies.parts; part += gridDim.x) {
+        const int row0 = part / copies.column_parts * form::rows + warp_row * 32;
+        const int n0 = part % copies.column_parts * form::columns + warp_column * 32;
+        const bool is_live = warp_row < WM && row0 < p.rows;
+        float sums[4][2][4], totals[4][2][4];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+#pragma unroll
+            for (int j = 0; j < 2; j++)
+#pragma unroll
+                for (int v = 0; v < 4; v++) sums[i][j][v] = totals[i][j][v] = 0;
+        int in_run = 0;
+#pragma unroll 1
+        for (int step = 0; step < steps; step++) {
+            copy_async_wait<1>();
+            __syncthreads();
+            copies.next(p, stages + (slot == 0 ? 2 : slot - 1) * form::stage_bytes);
+            const char *inputs = stages + slot * form::stage_bytes + warp_row * 2048 + lane * 16;
+            const char *weights =
+                stages + slot * form::stage_bytes + form::inputs * 16 + warp_column * 4 * DEPTH * 512 + lane * 16;
+            slot = slot == 2 ? 0 : slot + 1;
+            if (!is_live) continue;
+#pragma unroll
+            for (int d = 0; d < DEPTH; d++) {
+                uint4 a0[1][2], a1[1][2], b[1][4];
+#pragma unroll
+                for (int j = 0; j < 2; j++) {
+                    a0[0][j] = renewed(*(const uint4 *)(inputs + d * form::rows * 64 + j * 1024), zero);
+                    a1[0][j] = renewed(*(const uint4 *)(inputs + d * form::rows * 64 + j * 1024 + 512), zero);
+                }
+#pragma unroll
+                for (int i = 0; i < 4; i++) b[0][i] = *(const uint4 *)(weights + (i * DEPTH + d) * 512);
+                multiply_chunks<MK_F16, 4, 2, 1>(sums, a0, a1, b);
+                if (++in_run < run) continue;
+                in_run = 0;
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+#pragma unroll
+                    for (int j = 0; j < 2; j++)
+#pragma unroll
+                        for (int v = 0; v < 4; v++) {
+                            totals[i][j][v] += sums[i][j][v];
+                            sums[i][j][v] = 0;
+                        }
+            }
+        }
+        if (!is_live) continue;
+        if (in_run > 0) {
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 2; j++)
+#pragma unroll
+                    for (int v = 0; v < 4; v++) totals[i][j][v] += sums[i][j][v];
+        }
+        finish_band(p, row0, n0, totals);
+    }
+}
+
+KERNEL gemm_f16_plain_band160(const mk_gemm_arguments p) { gemm_bands<5, 3>(p); }
