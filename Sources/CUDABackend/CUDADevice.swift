@@ -217,7 +217,15 @@ final class CUDADevice: @unchecked Sendable {
     private func function(_ name: String, shared: Int) throws(CUDAError) -> mk_cu_function {
         if let known = functions[name], known.shared >= shared { return known.handle }
         var found = functions[name]?.handle
-        if found == nil { try driver.check(driver.api.module_function(&found, module, name), "cuModuleGetFunction") }
+        if found == nil {
+            try driver.check(driver.api.module_function(&found, module, name), "cuModuleGetFunction")
+            // All kernels part a multiprocessor's memory alike, between L1 and shared memory: to change that, it would have
+            // to run empty, and no launch would begin beside the one before it.
+            if let found {
+                try driver.check(
+                    driver.api.function_set(found, Int32(MK_CU_FUNC_SHARED_CARVEOUT), 100), "cuFuncSetAttribute")
+            }
+        }
         guard let found else { throw .driver(call: "cuModuleGetFunction(\(name))", code: 500, name: "not found") }
         var function = Function(handle: found)
         if shared > function.shared {

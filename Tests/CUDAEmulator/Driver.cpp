@@ -416,6 +416,7 @@ mk_cu_result module_function(mk_cu_function *function, mk_cu_module handle, cons
 mk_cu_result function_set(mk_cu_function handle, int attribute, int value) {
     Function *function = (Function *)handle;
     if (!function) return INVALID_HANDLE;
+    if (attribute == MK_CU_FUNC_SHARED_CARVEOUT) return value < 0 || value > 100 ? INVALID_VALUE : 0;
     if (attribute != MK_CU_FUNC_MAX_DYNAMIC_SHARED || value < 0 || (size_t)value > shared_limit) return INVALID_VALUE;
     function->shared_bytes = value;
     return 0;

@@ -41,6 +41,7 @@ enum {
     MK_CU_FUNC_LOCAL_BYTES = 3,
     MK_CU_FUNC_REGISTERS = 4,
     MK_CU_FUNC_MAX_DYNAMIC_SHARED = 8,
+    MK_CU_FUNC_SHARED_CARVEOUT = 9,
 };
 
 // CUlaunchAttributeID
