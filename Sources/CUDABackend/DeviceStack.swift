@@ -222,7 +222,15 @@ final class DeviceStack {
         attention.ld_output = Int32(attended.ld)
         let group = shape.heads / shape.keyValueHeads
         let dim = shape.headDimension
-        let shared = (3 * dim + group * (dim + Int(MK_PAGE) + Int(MK_WARPS) * dim + 2)) * 4
+        let headFloats = ceiling((group + 2) * dim + group * (Int(MK_PAGE) + Int(MK_WARPS) * dim + 2), 4) * 4
+        func shared(_ heads: Int) -> Int { (dim + heads * headFloats) * 4 }
+        // As many key heads a block as there can be, unless all find room at once.
+        let items = rows * shape.keyValueHeads
+        let heads =
+            items * places.pages <= device.info.multiprocessors
+            ? 1
+            : [4, 2].first { shape.keyValueHeads % $0 == 0 && shared($0) <= device.info.sharedMemory } ?? 1
+        let name = heads == 1 ? "attend_rows" : "attend_rows\(heads)"
         return { [self] (index, layer) throws(CUDAError) in
             rope.query_norm = layer.queryNorm?.address ?? 0
             rope.key_norm = layer.keyNorm?.address ?? 0
@@ -237,8 +245,7 @@ final class DeviceStack {
                 try device.launch("rope_and_store", grid: (rows, 1), shared: dim * 4, overlaps: true, rope)
             }
             try device.launch(
-                "attend_rows", grid: (rows * shape.keyValueHeads, places.pages), shared: shared, overlaps: true,
-                attention)
+                name, grid: (items / heads, places.pages), shared: shared(heads), overlaps: true, attention)
         }
     }
 

@@ -49,6 +49,7 @@ const Kernel kernels[] = {
     ENTRY(gemm_f16_plain_narrow2),
     ENTRY(gemm_f16_plain_narrow4), ENTRY(gemm_f16_split_narrow4),
     ENTRY(prepare_rows),           ENTRY(rope_and_store),        ENTRY(attend_rows),
+    ENTRY(attend_rows2),           ENTRY(attend_rows4),
     ENTRY(sample_codes),           ENTRY(embed_frames),
     ENTRY(embed_prompt),           ENTRY(gather_halves),         ENTRY(predictor_input),
     ENTRY(gemm_f16_normed1), ENTRY(gemm_f16_normed2), ENTRY(gemm_f16_normed4), ENTRY(attend_frames),
