@@ -134,7 +134,7 @@ DEVICE void weigh_page(
     for (int h = 0; h < group; h++) {
         const float s0 = scores[h * MK_PAGE + lane], s1 = scores[h * MK_PAGE + 32 + lane];
         const float maximum = maximum_of_lanes(fmaxf(s0, s1));
-        if (warp == h % values.warps) {
+        if (warp == h % page_rows<HEADS>::warps) {
             const float total = sum_of_lanes(expf(s0 - maximum) + expf(s1 - maximum));
             if (lane == 0) {
                 totals[h * 2] = maximum;
@@ -156,7 +156,7 @@ DEVICE void weigh_page(
                 sum.z = fmaf(factor, v.z, sum.z);
                 sum.w = fmaf(factor, v.w, sum.w);
             }
-            if (d < dim) *(float4 *)(sums + ((n * values.warps + warp) * group + h) * dim + d) = sum;
+            if (d < dim) *(float4 *)(sums + ((n * page_rows<HEADS>::warps + warp) * group + h) * dim + d) = sum;
         }
     }
 }
