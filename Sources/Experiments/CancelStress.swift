@@ -30,6 +30,9 @@ public struct CancelStress: Sendable, Codable, Equatable {
         case memoryGrowth = "memory_growth_bytes"
     }
 
+    /// Rounds of which nothing came to the engine: on a server, the client was gone before its request was read.
+    public var neverBegun: Int { max(0, rounds - cancelled - endedBefore - otherEnds) }
+
     /// Whether nothing went wrong.
     public var pass: Bool { otherEnds == 0 && witnessHashUnique <= 1 && left == 0 }
 

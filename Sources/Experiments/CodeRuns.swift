@@ -208,7 +208,7 @@ public struct CodeRuns: Sendable {
 
     /// What each request says of how codes are chosen.
     var requestSwitches: [String: String] {
-        var all = ["policy": sampling.greedy ? "greedy" : "seeded", "seed": "\(sampling.seed)"]
+        var all = ["deterministic_policy": sampling.greedy ? "greedy" : "seeded", "seed": "\(sampling.seed)"]
         all["temperature"] = sampling.temperature.map { "\($0)" }
         all["top_k"] = sampling.topK.map { "\($0)" }
         all["top_p"] = sampling.topP.map { "\($0)" }

@@ -14,7 +14,7 @@ struct BenchLoadCommand: AsyncParsableCommand {
         abstract: "Put a server under an open-loop load and listen: first audio, gaps, refusals.",
         discussion: """
             Requests come at random times (Poisson) at the given rate, however the server keeps up, and each one's audio \
-            is played as it comes. This process is the client; the server is one that runs already (--url), or \
+            is played as it comes. This process is the client; the server is one that runs already (--server), or \
             'martlet serve' with the given model, started for this run.
             """)
 
@@ -24,7 +24,9 @@ struct BenchLoadCommand: AsyncParsableCommand {
     @Option(help: "Seconds in which requests come.")
     var duration: Double
 
-    @Option(help: "Address of a server that runs already, such as http://127.0.0.1:9000.")
+    @Option(
+        name: [.customLong("server"), .customLong("url")],
+        help: "Address of a server that runs already, such as http://127.0.0.1:9000.")
     var url: String?
 
     @OptionGroup var model: ModelOptions
@@ -65,13 +67,13 @@ struct BenchLoadCommand: AsyncParsableCommand {
 
     func validate() throws {
         guard (url == nil) || (model.model == nil) else {
-            throw ValidationError("--url names a server that has its model: leave --model out.")
+            throw ValidationError("--server names a server that has its model: leave --model out.")
         }
         guard timeout > 0, timeout < 1e6 else {
             throw ValidationError("--timeout is \(timeout), expected more than 0 seconds.")
         }
         if let url, !url.hasPrefix("http://"), !url.hasPrefix("https://") {
-            throw ValidationError("--url is \(url), expected an address such as http://127.0.0.1:9000.")
+            throw ValidationError("--server is \(url), expected an address such as http://127.0.0.1:9000.")
         }
     }
 

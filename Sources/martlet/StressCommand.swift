@@ -35,7 +35,8 @@ struct StressCommand: ParsableCommand {
                 print(
                     "\(result.rounds) rounds: \(result.cancelled) cancelled, \(result.endedBefore) had ended before, "
                         + "\(result.otherEnds) ended otherwise; a cancel takes P50 \(decimal(result.cancelMs.p50, 1)) ms, "
-                        + "P95 \(decimal(result.cancelMs.p95, 1)) ms")
+                        + "P95 \(decimal(result.cancelMs.p95, 1)) ms"
+                        + (result.neverBegun > 0 ? "; \(result.neverBegun) were gone before they began" : ""))
                 print(
                     "\(result.witnesses) others spoke on, hash_unique \(result.witnessHashUnique); \(result.left) left; "
                         + "memory grew by \(decimal(Double(result.memoryGrowth) / 1e6, 1)) MB")
