@@ -114,9 +114,8 @@ struct Driver {
         guard decoder.isFree else { return false }
         decoding = active.filter { $0.hasDecodingDue }
         guard !decoding.isEmpty else { return false }
-        let mustWait = options.syncMode == .sync || decoding.contains { $0.isPrefillingPackets }
         decoder.start(decoding.map { $0.takeDecodeItem() })
-        if mustWait { _ = takeDecoded(waiting: true) }
+        if options.syncMode == .sync { _ = takeDecoded(waiting: true) }
         return true
     }
 

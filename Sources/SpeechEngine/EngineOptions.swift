@@ -38,7 +38,8 @@ public struct EngineOptions: Sendable {
     /// The GPU that generates codes, and the one that decodes them, usually the same; nil is the CPU, for which the model
     /// then needs its stages. A GPU serves one engine at a time.
     public var generationGPU: CUDAHost?, decodingGPU: CUDAHost?
-    /// Utterances stepped together; nil is 8 on the CPU, and on a GPU all that it has slots for.
+    /// Utterances stepped together; nil is 8 on the CPU and 128 on a GPU, where more make a round longer than a frame lasts
+    /// before they raise the throughput.
     public var maxBatch: Int?
     /// Utterances that speak at a time; more wait.
     public var maxActive = 64
@@ -95,6 +96,9 @@ public struct EngineOptions: Sendable {
     /// Utterances that the CPU steps together unless it is told otherwise.
     package static let cpuBatch = 8
 
+    /// The same for a GPU.
+    private static let gpuBatch = 128
+
     /// Why generation cannot be held while the second half of a decode call runs.
     private var whyNoPhases: String? {
         if workerProcess { return "codes are generated in a worker process" }
@@ -109,7 +113,7 @@ public struct EngineOptions: Sendable {
         options.decodeEvery = max(1, decodeEvery)
         if case .windowed(let leftContext) = decoding { options.decoding = .windowed(leftContext: max(0, leftContext)) }
         if let gpu = generationGPU {
-            options.maxBatch = min(maxBatch ?? gpu.slots, gpu.slots)
+            options.maxBatch = min(maxBatch ?? Self.gpuBatch, gpu.slots)
             options.maxActive = min(maxActive, gpu.slots)
         }
         if let gpu = decodingGPU {

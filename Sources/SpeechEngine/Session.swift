@@ -24,6 +24,8 @@ final class Session {
     private var clock: WordClock
     /// Whether a decode call has an item of this session.
     private var isDecoding = false
+    /// Whether no frame may be generated until that call is done.
+    private var waitsForPacket = false
     /// Whether the recording of a cloned voice must be heard before speech begins.
     private var isHearing: Bool
     /// Frames of this part whose packets have been sent.
@@ -131,7 +133,7 @@ final class Session {
     /// Whether a step could yield something, and should.
     var canStep: Bool {
         utterance.finishReason == nil && !utterance.isWaitingForText && !isHearing
-            && !(isDecoding && options.syncMode == .event)
+            && !waitsForPacket
             && utterance.frames - claimedFrames < max(Self.framesAhead, 2 * callFrames)
             && (arrival.stream.stream?.unreadFrames ?? 0) < options.maxUnreadFrames
     }
@@ -170,12 +172,11 @@ final class Session {
         return pending >= callFrames || (pending > 0 && (utterance.finishReason != nil || utterance.isWaitingForText))
     }
 
-    /// Whether generation waits for the next packet in any mode.
-    var isPrefillingPackets: Bool { !isHearing && sender.trace.decodeCalls < options.prefillPackets }
-
     /// What to decode next, for a call that begins now.
     func takeDecodeItem() -> DecodeItem {
         isDecoding = true
+        waitsForPacket =
+            options.syncMode == .event || (!isHearing && sender.trace.decodeCalls < options.prefillPackets)
         var times = PacketTimes()
         guard !isHearing else {
             return DecodeItem(memory: memory, sender: sender, frames: 0..<0, codes: [], textTokens: nil, times: times)
@@ -197,6 +198,7 @@ final class Session {
     /// After the call.
     func decoded(_ item: DecodedItem) {
         isDecoding = false
+        waitsForPacket = false
         isHearing = memory.hasUnheardReference
         if let failure = item.failure {
             failures.append(failure.description)

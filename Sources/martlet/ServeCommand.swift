@@ -150,7 +150,7 @@ struct ServerLimits: ParsableArguments {
     @Option(help: "Utterances that wait at most; more get 503.")
     var maxQueue = 64
 
-    @Option(help: "Utterances stepped together; default: 8 on the CPU, --max-streams on a GPU.")
+    @Option(help: "Utterances stepped together; default: 8 on the CPU, 128 on a GPU.")
     var maxBatch: Int?
 
     @Option(
