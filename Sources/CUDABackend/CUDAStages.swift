@@ -333,11 +333,36 @@ public final class CUDAStages: @unchecked Sendable {
 
     // MARK: Talker
 
-    /// Reads prompt rows of a session. The last rows of a prompt leave the hidden state and logits in the slot.
-    /// - Parameter textPositions: as in an ``Entry``, with the last rows.
+    /// Rows of a session's prompt that follow those that it has read.
+    public struct PromptPart: Sendable {
+        let slot: Int
+        let rows: [PromptRow]
+        let isLast: Bool
+        let textPositions: Range<Int>
+
+        /// - Parameters:
+        ///   - isLast: whether the prompt ends with them.
+        ///   - textPositions: as in an ``Entry``, with the last rows.
+        public init(slot: Int, rows: [PromptRow], isLast: Bool, textPositions: Range<Int> = 0..<0) {
+            self.slot = slot
+            self.rows = rows
+            self.isLast = isLast
+            self.textPositions = textPositions
+        }
+    }
+
+    /// Reads prompt rows of a session: ``prefill(_:)`` of one part.
     public func prefill(
         _ slot: Int, _ rows: [PromptRow], isLast: Bool, textPositions: Range<Int> = 0..<0
     ) throws(CUDAError) {
+        try prefill([PromptPart(slot: slot, rows: rows, isLast: isLast, textPositions: textPositions)])
+    }
+
+    /// Reads prompt rows of sessions together, each of another slot. A prompt's last rows leave the hidden state and logits in
+    /// the slot.
+    public func prefill(_ parts: [PromptPart]) throws(CUDAError) {
+        let rows = parts.flatMap(\.rows)
+        if rows.isEmpty { return }
         guard let text else { throw .unsupportedModel("this model was made without text") }
         let ids = try text.indices(of: rows.compactMap(\.text))
         var next = 0
@@ -365,7 +390,10 @@ public final class CUDAStages: @unchecked Sendable {
             width: Int32(width), codes: codeList, vector_index: vectorIndices, text_index: textIndices,
             vectors: vectorList, texts: text.address, x: x, ld: Int32(ld), rows: Int32(rows.count))
         try device.launch("embed_prompt", grid: (ceiling(width, Int(MK_THREADS)), rows.count), a)
-        try prefill(slot, x: x, rows: rows.count, isLast: isLast, textPositions: textPositions)
+        let segments = parts.map { part in
+            Segment(slot: part.slot, rows: part.rows.count, ends: part.isLast, textPositions: part.textPositions)
+        }
+        try prefill(x, segments)
     }
 
     /// Reads rows of values [rows, talker width], already summed.
@@ -377,35 +405,46 @@ public final class CUDAStages: @unchecked Sendable {
             wide += values[(row * width)..<((row + 1) * width)] + Array(repeating: 0, count: ld - width)
         }
         try device.copyIn(x, wide)
-        try prefill(slot, x: x, rows: rows, isLast: isLast)
+        try prefill(x, [Segment(slot: slot, rows: rows, ends: isLast, textPositions: 0..<0)])
     }
 
-    private func prefill(
-        _ slot: Int, x: UInt64, rows: Int, isLast: Bool, textPositions: Range<Int> = 0..<0
-    ) throws(CUDAError) {
-        // Long prompts in pieces: sums do not depend on it.
-        var done = 0
-        while done < rows {
-            let count = min(Self.prefillRows, rows - done)
-            let part = x + UInt64(done * ld * 4)
-            let ends = isLast && done + count == rows
-            try forward(
-                part, [(slot, count)], ends: ends ? [0] : [], textPositions: ends ? [textPositions] : [])
-            done += count
+    /// Rows of a session in a pass, and whether the last one's hidden state and logits are kept.
+    private struct Segment {
+        let slot: Int
+        var rows: Int
+        var ends: Bool
+        let textPositions: Range<Int>
+    }
+
+    /// Reads the segments' rows `x`, as many at once as go: sums do not depend on it.
+    private func prefill(_ x: UInt64, _ segments: [Segment]) throws(CUDAError) {
+        var (done, pass, passRows) = (0, [Segment](), 0)
+        for segment in segments {
+            var left = segment.rows
+            while left > 0 {
+                var piece = segment
+                piece.rows = min(left, Self.prefillRows - passRows)
+                piece.ends = segment.ends && piece.rows == left
+                left -= piece.rows
+                passRows += piece.rows
+                pass.append(piece)
+                guard passRows == Self.prefillRows else { continue }
+                try forward(x + UInt64(done * ld * 4), pass)
+                (done, pass, passRows) = (done + passRows, [], 0)
+            }
         }
+        if !pass.isEmpty { try forward(x + UInt64(done * ld * 4), pass) }
     }
 
     private static let prefillRows = 256
 
-    /// Runs talker rows `x` of sessions and keeps hidden state and logits of those in `ends`.
-    /// - Parameter textPositions: of each of `ends`.
-    private func forward(
-        _ x: UInt64, _ segments: [(slot: Int, rows: Int)], ends: [Int], textPositions: [Range<Int>]
-    ) throws(CUDAError) {
+    /// Runs talker rows `x` of sessions.
+    private func forward(_ x: UInt64, _ segments: [Segment]) throws(CUDAError) {
         let rows = segments.reduce(0) { $0 + $1.rows }
         var (slotRows, positions, lastRows, lastSlots): ([Int32], [Int32], [Int32], [Int32]) = ([], [], [], [])
+        var textPositions: [Range<Int>] = []
         var pageCount = 1
-        for (index, segment) in segments.enumerated() {
+        for segment in segments {
             let start = lengths[segment.slot]
             let end = start + segment.rows
             guard end <= configuration.talker.maxPositions else {
@@ -417,9 +456,10 @@ public final class CUDAStages: @unchecked Sendable {
                 slotRows.append(Int32(segment.slot))
                 positions.append(Int32(position))
             }
-            if ends.contains(index) {
+            if segment.ends {
                 lastRows.append(Int32(slotRows.count - 1))
                 lastSlots.append(Int32(segment.slot))
+                textPositions.append(segment.textPositions)
             }
             lengths[segment.slot] = end
         }
@@ -537,8 +577,7 @@ public final class CUDAStages: @unchecked Sendable {
         if isPersistent(batch.count), let plan = talkerPlan {
             return try step(batch, plan, x: x, sessions: try upload(batch))
         }
-        try forward(
-            x, batch.map { ($0.slot, 1) }, ends: Array(batch.indices), textPositions: batch.map(\.textPositions))
+        try forward(x, batch.map { Segment(slot: $0.slot, rows: 1, ends: true, textPositions: $0.textPositions) })
     }
 
     /// One position more for each session.

@@ -39,7 +39,8 @@ import Testing
 
     /// Speech of one session.
     /// - Parameters:
-    ///   - others: sessions beside it; with each frame one of them goes, or one comes.
+    ///   - others: sessions beside it; with each frame one of them goes, or one comes. Those of the first frame read their
+    ///     prompts together with the end of its own.
     ///   - packet: frames that are decoded together.
     static func speak(
         _ stages: CUDAStages, persistent: Bool = true, others: Int = 0, packet: Int = 1, promptPiece: Int = 64
@@ -54,10 +55,15 @@ import Testing
             decoder.closeSlot(voice)
         }
         let rows = prompt(11)
+        var prompts: [CUDAStages.PromptPart] = []
         for start in stride(from: 0, to: rows.count, by: promptPiece) {
             let end = min(start + promptPiece, rows.count)
-            try stages.prefill(
-                slot, Array(rows[start..<end]), isLast: end == rows.count, textPositions: 2..<rows.count)
+            try stages.prefill(prompts)
+            prompts = [
+                .init(
+                    slot: slot, rows: Array(rows[start..<end]), isLast: end == rows.count, textPositions: 2..<rows.count
+                )
+            ]
         }
         let own: UInt64 = 12
         func entry(_ slot: Int, _ frame: Int, seed: UInt64) -> CUDAStages.Entry {
@@ -82,8 +88,11 @@ import Testing
             while frame % 2 == 0, companions.count < others {
                 let slot = try #require(try stages.openSlot())
                 companions.append((slot, try #require(try decoder.openSlot()), frame))
-                try stages.prefill(slot, prompt(3 + companions.count, first: 40), isLast: true)
+                let rows = prompt(3 + companions.count, first: 40)
+                prompts.insert(.init(slot: slot, rows: rows, isLast: true), at: prompts.count / 2)
             }
+            try stages.prefill(prompts)
+            prompts = []
             let speakers = companions.filter { $0.since < frame }.map { entry($0.slot, frame, seed: 99) }
             let session = frame > 0 ? [entry(slot, frame, seed: own)] : []
             try stages.step(frame % 2 == 0 ? session + speakers : speakers + session)

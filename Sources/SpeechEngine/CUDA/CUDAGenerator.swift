@@ -57,7 +57,7 @@ final class CUDAStream: CodeStream {
 
 /// Generates codes on a GPU.
 ///
-/// `SpeechModel.step` is the same on the CPU; what differs is that prompts are read session by session, and that the last
+/// `SpeechModel.step` is the same on the CPU; what differs is that prompts are read apart from steps, and that the last
 /// codes, the logits and the constraints on code 0 stay on the card.
 final class CUDAGenerator: CodeGenerator {
     private let host: CUDAHost
@@ -125,6 +125,7 @@ final class CUDAGenerator: CodeGenerator {
         // 1. Prompts. A prompt's last row already gives the first logits.
         var speaking: [Int] = []
         var framing: [Int] = []
+        var prompts: [CUDAStages.PromptPart] = []
         var rowsLeft = Self.promptRowsPerStep
         for (index, stream) in batch.enumerated() where stream.finishReason == nil {
             let utterance = stream.utterance
@@ -155,11 +156,13 @@ final class CUDAGenerator: CodeGenerator {
             rowsLeft -= rows
             let part = utterance.promptRows[utterance.promptDone..<(utterance.promptDone + rows)]
             utterance.promptDone += rows
-            try stages.prefill(
-                slot, part.map { row($0, utterance.clone) }, isLast: !utterance.isReadingPrompt,
-                textPositions: utterance.textPositions(among: stages.lengths[slot] + rows))
+            prompts.append(
+                CUDAStages.PromptPart(
+                    slot: slot, rows: part.map { row($0, utterance.clone) }, isLast: !utterance.isReadingPrompt,
+                    textPositions: utterance.textPositions(among: stages.lengths[slot] + rows)))
             if !utterance.isReadingPrompt { framing.append(index) }
         }
+        try stages.prefill(prompts)
 
         // 2. The talker: Σ embeddings of the last frame's codes + the next text row → logits.
         let steps = speaking.map { index in
