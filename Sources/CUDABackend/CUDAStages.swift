@@ -466,7 +466,8 @@ public final class CUDAStages: @unchecked Sendable {
         var work = Layout(
             try rowWork.reserve(
                 device,
-                (2 * rows + 3 * lastRows.count) * 4 + HalfRows.bytes(rows: lastRows.count, ld: ld) + 4096))
+                (2 * rows + 3 * lastRows.count) * 4 + HalfRows.bytes(rows: lastRows.count, ld: ld)
+                    + HalfRows.normBytes(rows: lastRows.count, ld: ld) + 4096))
         let places = RowPlaces(
             slots: try work.put(device, slotRows), positions: try work.put(device, positions), rows: rows,
             pages: pageCount, areAlone: segments.allSatisfy { $0.rows == 1 })
@@ -483,15 +484,15 @@ public final class CUDAStages: @unchecked Sendable {
         of x: UInt64, rows lastRows: UInt64, slots lastSlots: UInt64, count: Int, _ work: Layout
     ) throws(CUDAError) {
         var work = work
-        let normed = HalfRows(
-            split: work.take(HalfRows.bytes(rows: count, ld: ld)), rows: count, ld: ld, half: talker.half)
-        let rowScale = work.take(count * 4)
+        let prepared = PreparedRows(
+            rows: HalfRows(
+                split: work.take(HalfRows.bytes(rows: count, ld: ld)), rows: count, ld: ld, half: talker.half),
+            norms: work.take(HalfRows.normBytes(rows: count, ld: ld)))
         try talker.prepare(
-            x, rows: count, gain: talker.norm, into: normed, rowScale: rowScale, index: lastRows,
-            normed: (hidden.address, ld, lastSlots))
-        try device.run(
-            head, half: talker.half, normed, rows: count,
-            Epilogue(rowScale: rowScale, raw: logits.address, rawRows: lastSlots, rawStride: padded(vocabulary)))
+            x, rows: count, gain: talker.norm, into: prepared, index: lastRows, normed: (hidden.address, ld, lastSlots))
+        try talker.runPrepared(
+            head, prepared, rows: count,
+            Epilogue(raw: logits.address, rawRows: lastSlots, rawStride: padded(vocabulary)))
     }
 
     private func isPersistent(_ sessions: Int) -> Bool { usesPersistentKernels ?? (sessions < Self.manySessions) }
@@ -548,7 +549,9 @@ public final class CUDAStages: @unchecked Sendable {
             slots: stepLists.address, positions: stepLists.address + UInt64(count * 4), rows: count, pages: pages,
             areAlone: true)
         let halfBytes = HalfRows.bytes(rows: count, ld: ld)
-        var work = Layout(try stepWork.reserve(device, count * ld * 4 + halfBytes + count * 4 + 1024))
+        var work = Layout(
+            try stepWork.reserve(
+                device, count * ld * 4 + halfBytes + HalfRows.normBytes(rows: count, ld: ld) + 1024))
         let x = work.take(count * ld * 4)
         let a = mk_embed_arguments(
             codec_table: codecTable.address, group_tables: groupTables.address,
@@ -704,7 +707,8 @@ public final class CUDAStages: @unchecked Sendable {
                 device,
                 count
                     * (2 * ld * 4 + 2 * predictor.ld * 4 + groups * innerLD * 4 + groups * 4)
-                    + HalfRows.bytes(rows: 2 * count, ld: max(ld, predictor.ld)) + count * 32 + 16384))
+                    + HalfRows.bytes(rows: 2 * count, ld: max(ld, predictor.ld))
+                    + HalfRows.normBytes(rows: count, ld: predictor.ld) + 16384))
         let allLogits = work.take((groups - 1) * count * innerLD * 4)
         logitsOut = (allLogits, count)
         let forcedList = try forced.map { codes throws(CUDAError) in try work.put(device, codes) } ?? 0
@@ -746,7 +750,7 @@ public final class CUDAStages: @unchecked Sendable {
         let input = work.take(2 * count * ld * 4)
         let x = work.take(2 * count * predictor.ld * 4)
         let halves = work.take(HalfRows.bytes(rows: 2 * count, ld: max(ld, predictor.ld)))
-        let rowScale = work.take(2 * count * 4)
+        let norms = work.take(HalfRows.normBytes(rows: count, ld: predictor.ld))
         func list(_ slotsBefore: Int) -> UInt64 { predictorLists.address + UInt64(slotsBefore * slots * 4) }
         let (pairs, singles, lastRows, pairPositions) = (list(0), list(2), list(3), list(4))
         let cache = predictor.cache(pages: predictorTable.address, stride: 1, ring: 1)
@@ -769,24 +773,30 @@ public final class CUDAStages: @unchecked Sendable {
             a.ld = Int32(ld)
             a.x = projection == nil ? x : input
             try device.launch("predictor_input", grid: (ceiling(width, Int(MK_THREADS)), count), a)
+            var project: ((PreparedRows) throws(CUDAError) -> Void)?
             if let projection {
-                let halves = HalfRows(split: halves, rows: rows, ld: ld, half: predictor.half)
-                try talker.prepare(input, rows: rows, gain: nil, into: halves, rowScale: 0)
-                try device.run(
-                    projection, half: predictor.half, halves, rows: rows, Epilogue(raw: x, rawStride: predictor.ld))
+                project = { [self] (prepared) throws(CUDAError) in
+                    let halves = HalfRows(split: halves, rows: rows, ld: ld, half: predictor.half)
+                    try talker.prepare(input, rows: rows, gain: nil, into: PreparedRows(rows: halves, norms: 0))
+                    try device.run(
+                        projection, half: predictor.half, halves, rows: rows,
+                        predictor.preparing(
+                            Epilogue(raw: x, rawStride: predictor.ld), for: predictor.layers[0].inputNorm, prepared))
+                }
             }
-            try predictor.forward(
+            var prepared = try predictor.forward(
                 x,
                 RowPlaces(
                     slots: isFirst ? pairs : singles, positions: isFirst ? pairPositions : list(6 + group), rows: rows,
-                    pages: 1, areAlone: !isFirst), cache: cache)
-            let normed = HalfRows(split: halves, rows: count, ld: predictor.ld, half: predictor.half)
-            try predictor.prepare(
-                x, rows: count, gain: predictor.norm, into: normed, rowScale: rowScale, index: isFirst ? lastRows : 0)
+                    pages: 1, areAlone: !isFirst), cache: cache, begin: project)
+            if isFirst {
+                prepared = PreparedRows(
+                    rows: HalfRows(split: halves, rows: count, ld: predictor.ld, half: predictor.half), norms: norms)
+                try predictor.prepare(x, rows: count, gain: predictor.norm, into: prepared, index: lastRows)
+            }
             let passLogits = allLogits + UInt64((group - 1) * count * innerLD * 4)
-            try device.run(
-                heads[group - 1], half: predictor.half, normed, rows: count,
-                Epilogue(rowScale: rowScale, raw: passLogits, rawStride: innerLD))
+            try predictor.runPrepared(
+                heads[group - 1], prepared, rows: count, Epilogue(raw: passLogits, rawStride: innerLD))
             try sample(sessions, batch: count, codebook: group, logits: passLogits, ld: innerLD, forcedList)
         }
     }

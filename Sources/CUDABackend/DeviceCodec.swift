@@ -563,8 +563,8 @@ final class DeviceCodec {
         }
         let hidden = pass.plan.take(rows * stack.ld * 4)
         try run(&pass, inputProjection, convolved, Epilogue(raw: hidden, rawStride: stack.ld))
-        let normed = pass.plan.halves(rows, stack.ld, split: true)
-        let rowScale = pass.plan.take(rows * 4)
+        let prepared = PreparedRows(
+            rows: pass.plan.halves(rows, stack.ld, split: true), norms: pass.plan.take(rows * 4))
         if runs {
             // As many as a row can see, wherever it is.
             let pages = ((c.transformer.window ?? 0) + Int(MK_PAGE) - 2) / Int(MK_PAGE) + 1
@@ -577,7 +577,7 @@ final class DeviceCodec {
         raw = pass.spare(latentLD)
         if runs {
             try stack.runNormed(
-                outputProjection, hidden, rows: rows, gain: stack.norm, prepared: normed, rowScale: rowScale,
+                outputProjection, hidden, rows: rows, gain: stack.norm, prepared: prepared,
                 Epilogue(raw: raw, rawStride: latentLD, output: latent))
         }
         try note(pass, "pre_transformer", raw, c.latentSize, ld: latentLD)

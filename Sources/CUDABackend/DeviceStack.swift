@@ -24,6 +24,13 @@ struct RowPlaces {
     var areAlone = false
 }
 
+/// Rows for a layer behind an RMSNorm: times its gain, and what 1 / rms follows from (`HalfRows.normBytes`): of float16 a
+/// float a row, of bfloat16 squares.
+struct PreparedRows {
+    let rows: HalfRows
+    let norms: UInt64
+}
+
 /// Asks about queries: where the first row's begin, floats from one row to the next.
 typealias FocusQuestion = (_ queries: UInt64, _ ld: Int) throws(CUDAError) -> Void
 
@@ -120,14 +127,17 @@ final class DeviceStack {
     }
 
     /// Runs all layers over float rows `x` [rows, ld], in place: the residual stream before the final norm.
-    /// - Parameter focus: asks a head of a layer about rows; its own queries, from one row to the next `ld` floats.
+    /// - Parameters:
+    ///   - focus: asks a head of a layer about rows; its own queries, from one row to the next `ld` floats.
+    ///   - begin: prepares rows for the first layer, of bfloat16; nil: `prepare` does.
+    /// - Returns: of bfloat16, rows prepared for the layer behind the final norm.
+    @discardableResult
     func forward(
         _ x: UInt64, _ places: RowPlaces, cache: mk_cache, focus: (head: AlignmentHead, ask: FocusQuestion)? = nil,
-        observe: (() throws(CUDAError) -> Void)? = nil
-    ) throws(CUDAError) {
+        begin: ((PreparedRows) throws(CUDAError) -> Void)? = nil, observe: (() throws(CUDAError) -> Void)? = nil
+    ) throws(CUDAError) -> PreparedRows {
         let rows = places.rows
         let inner = padded(shape.intermediate)
-        let widest = max(ld, padded(queryWidth), inner)
         let qkvLD = padded(qkvWidth)
         let partialFloats = rows * shape.heads * places.pages * (shape.headDimension + 2)
         guard rows * shape.keyValueHeads * 4 <= Self.counterBytes else {
@@ -136,45 +146,66 @@ final class DeviceStack {
         let sizes = [
             // At the beginning for any number of rows, so that nothing else is ever put there.
             Self.counterBytes,
-            HalfRows.bytes(rows: rows, ld: widest), HalfRows.bytes(rows: rows, ld: inner), rows * qkvLD * 4,
-            partialFloats * 4, rows * 4,
+            HalfRows.bytes(rows: rows, ld: padded(queryWidth)), HalfRows.bytes(rows: rows, ld: inner),
+            rows * qkvLD * 4,
+            partialFloats * 4, HalfRows.normBytes(rows: rows, ld: ld), HalfRows.bytes(rows: rows, ld: ld),
         ].map { ($0 + 255) & ~255 }
         var at = try work.reserve(device, sizes.reduce(0, +))
         let parts = sizes.map { size in
             defer { at += UInt64(size) }
             return at
         }
-        let (qkv, partials, rowScale) = (parts[3], parts[4], parts[5])
-        func rowsOf(_ ld: Int) -> HalfRows { HalfRows(split: parts[1], rows: rows, ld: ld, half: half) }
+        let (qkv, partials) = (parts[3], parts[4])
+        let prepared = PreparedRows(
+            rows: HalfRows(split: parts[6], rows: rows, ld: ld, half: half), norms: parts[5])
         let innerRows = HalfRows(split: parts[2], rows: rows, ld: inner, half: half)
 
-        let attended = rowsOf(padded(queryWidth))
+        let attended = HalfRows(split: parts[1], rows: rows, ld: padded(queryWidth), half: half)
         let attend =
             attendsFrames
             ? frameAttention(qkv, places, cache, into: attended)
             : pagedAttention(
                 qkv, places, cache, partials: partials, counters: parts[0], asked: focus?.head.layer, into: attended)
 
+        // Layers that end a half of a transformer layer prepare their rows for the next.
+        let prepares = half == Int(MK_BF16)
+        func ending(_ scale: DeviceBuffer?, before gain: DeviceBuffer) -> Epilogue {
+            let epilogue = Epilogue(scale: scale?.address ?? 0, residual: x, raw: x, rawStride: ld)
+            return prepares ? preparing(epilogue, for: gain, prepared) : epilogue
+        }
+        if prepares {
+            if let begin {
+                try begin(prepared)
+            } else {
+                try prepare(x, rows: rows, gain: layers[0].inputNorm, into: prepared)
+            }
+        }
+        func runBehind(
+            _ gain: DeviceBuffer, _ layer: PackedLayer, _ epilogue: Epilogue
+        ) throws(CUDAError) {
+            if prepares {
+                try runPrepared(layer, prepared, rows: rows, epilogue)
+            } else {
+                try runNormed(layer, x, rows: rows, gain: gain, prepared: prepared, epilogue)
+            }
+        }
         for (index, layer) in layers.enumerated() {
             try observe?()
-            try runNormed(
-                layer.qkv, x, rows: rows, gain: layer.inputNorm, prepared: rowsOf(ld), rowScale: rowScale,
-                Epilogue(raw: qkv, rawStride: qkvLD))
+            try runBehind(layer.inputNorm, layer.qkv, Epilogue(raw: qkv, rawStride: qkvLD))
             try attend(index, layer)
             if let focus, focus.head.layer == index {
                 try focus.ask(qkv + UInt64(focus.head.head * shape.headDimension * 4), qkvLD)
             }
             try device.run(
-                layer.output, half: half, attended, rows: rows,
-                Epilogue(scale: layer.attentionScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
-            try runNormed(
-                layer.gateUp, x, rows: rows, gain: layer.postNorm, prepared: rowsOf(ld), rowScale: rowScale,
-                Epilogue(activation: Int(MK_SWIGLU), output: innerRows))
+                layer.output, half: half, attended, rows: rows, ending(layer.attentionScale, before: layer.postNorm))
+            try runBehind(
+                layer.postNorm, layer.gateUp, Epilogue(activation: Int(MK_SWIGLU), output: innerRows))
+            let next = index + 1 < layers.count ? layers[index + 1].inputNorm : norm
             try device.run(
-                layer.down, half: half, innerRows, rows: rows,
-                Epilogue(scale: layer.feedForwardScale?.address ?? 0, residual: x, raw: x, rawStride: ld))
+                layer.down, half: half, innerRows, rows: rows, ending(layer.feedForwardScale, before: next))
         }
         try observe?()
+        return prepared
     }
 
     /// Bytes of counters of rows and key heads.
@@ -288,19 +319,15 @@ final class DeviceStack {
     /// Runs a layer behind an RMSNorm over float rows `x` [rows, ld].
     /// - Parameters:
     ///   - prepared: room for the rows that go in.
-    ///   - rowScale: room for a float a row.
     func runNormed(
-        _ layer: PackedLayer, _ x: UInt64, rows: Int, gain: DeviceBuffer, prepared: HalfRows, rowScale: UInt64,
-        _ epilogue: Epilogue
+        _ layer: PackedLayer, _ x: UInt64, rows: Int, gain: DeviceBuffer, prepared: PreparedRows, _ epilogue: Epilogue
     ) throws(CUDAError) {
         guard half == Int(MK_F16), layer.weightsLow == nil, rows <= Self.normedRows else {
-            try prepare(x, rows: rows, gain: gain, into: prepared, rowScale: rowScale)
-            var epilogue = epilogue
-            epilogue.rowScale = rowScale
-            return try device.run(layer, half: half, prepared, rows: rows, epilogue)
+            try prepare(x, rows: rows, gain: gain, into: prepared)
+            return try runPrepared(layer, prepared, rows: rows, epilogue)
         }
         var a = mk_normed_arguments()
-        a.product = device.arguments(layer, prepared, rows: rows, epilogue)
+        a.product = device.arguments(layer, prepared.rows, rows: rows, epilogue)
         a.x = x
         a.gain = gain.address
         a.ld_x = Int32(ld)
@@ -314,19 +341,43 @@ final class DeviceStack {
             shared: Int(MK_WARPS) * (tiles * 64 + 8) * 4 + tiles * Int(MK_TILE) * 16, overlaps: true, a)
     }
 
+    /// Runs a layer over rows that are prepared for it.
+    func runPrepared(
+        _ layer: PackedLayer, _ prepared: PreparedRows, rows: Int, _ epilogue: Epilogue
+    ) throws(CUDAError) {
+        var epilogue = epilogue
+        if half == Int(MK_BF16) {
+            epilogue.norm = (prepared.norms, shape.hidden, shape.normEpsilon)
+        } else {
+            epilogue.rowScale = prepared.norms
+        }
+        try device.run(layer, half: half, prepared.rows, rows: rows, epilogue)
+    }
+
+    /// The same epilogue, which prepares bfloat16 rows of this stack for a layer behind an RMSNorm.
+    func preparing(_ epilogue: Epilogue, for gain: DeviceBuffer, _ prepared: PreparedRows) -> Epilogue {
+        var epilogue = epilogue
+        epilogue.stored = shape.hidden
+        epilogue.output = prepared.rows
+        epilogue.next = (gain.address, prepared.norms)
+        return epilogue
+    }
+
     /// Splits rows for a layer behind an RMSNorm, or behind nothing without `gain`.
     /// - Parameters:
+    ///   - output: its norms are not written without `gain`.
     ///   - index: int rows of x, or 0 for all in order.
     ///   - normed: where the normed floats go: rows, stride, and row numbers or 0.
     func prepare(
-        _ x: UInt64, rows: Int, gain: DeviceBuffer?, into output: HalfRows, rowScale: UInt64, index: UInt64 = 0,
-        width: Int? = nil, normed: (rows: UInt64, ld: Int, index: UInt64)? = nil
+        _ x: UInt64, rows: Int, gain: DeviceBuffer?, into prepared: PreparedRows, index: UInt64 = 0,
+        normed: (rows: UInt64, ld: Int, index: UInt64)? = nil
     ) throws(CUDAError) {
+        let output = prepared.rows
         var a = mk_prepare_arguments()
         a.x = x
         a.row_index = index
-        a.ld = Int32(padded(width ?? shape.hidden))
-        a.width = Int32(width ?? shape.hidden)
+        a.ld = Int32(ld)
+        a.width = Int32(shape.hidden)
         a.rows = Int32(rows)
         a.chunks = Int32(output.ld / Int(MK_CHUNK))
         a.gain = gain?.address ?? 0
@@ -335,7 +386,9 @@ final class DeviceStack {
         a.output = output.high
         a.output_low = output.low
         a.ld_output = Int32(output.ld)
-        a.row_scale = rowScale
+        if gain != nil {
+            if half == Int(MK_BF16) { a.squares = prepared.norms } else { a.row_scale = prepared.norms }
+        }
         a.normed = normed?.rows ?? 0
         a.normed_rows = normed?.index ?? 0
         a.ld_normed = Int32(normed?.ld ?? 0)

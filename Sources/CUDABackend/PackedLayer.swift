@@ -248,6 +248,9 @@ extension HalfRows {
 
     /// Bytes of split rows.
     static func bytes(rows: Int, ld: Int) -> Int { ceiling(rows, 8) * 8 * ld * 4 }
+
+    /// Bytes that an RMSNorm's scale or squares of such rows take.
+    static func normBytes(rows: Int, ld: Int) -> Int { rows * ld / 2 }
 }
 
 /// Histories of a convolution's input, by slot.
@@ -261,6 +264,8 @@ struct History {
 /// What happens to a layer's sums, in this order; addresses of 0 are skipped.
 struct Epilogue {
     var rowScale: UInt64 = 0
+    /// Of bfloat16 rows in its place: the squares of those that go in, and how many values a row's RMSNorm is of.
+    var norm: (squares: UInt64, width: Int, epsilon: Float)?
     var activation = Int(MK_LINEAR)
     var scale: UInt64 = 0
     var residual: UInt64 = 0
@@ -269,6 +274,8 @@ struct Epilogue {
     var rawStride = 0
     var stored: Int?
     var output: HalfRows?
+    /// Of bfloat16 `output`: the RMSNorm that it goes to, and room for the squares of its rows.
+    var next: (gain: UInt64, squares: UInt64)?
     var snake: (alpha: UInt64, inverseBeta: UInt64)?
     var clamps = false
 }
@@ -322,6 +329,9 @@ extension CUDADevice {
         a.history_stride = Int32(history?.stride ?? 0)
         a.slots = slots
         a.row_scale = epilogue.rowScale
+        a.squares = epilogue.norm?.squares ?? 0
+        a.norm_width = Int32(epilogue.norm?.width ?? 0)
+        a.epsilon = epilogue.norm?.epsilon ?? 0
         a.bias = layer.bias?.address ?? 0
         a.scale = epilogue.scale
         a.residual = epilogue.residual
@@ -333,7 +343,8 @@ extension CUDADevice {
         a.output_low = epilogue.output?.low ?? 0
         a.ld_output = Int32(epilogue.output?.ld ?? 0)
         a.activation = Int32(epilogue.activation)
-        a.alpha = epilogue.snake?.alpha ?? 0
+        a.output_squares = epilogue.next?.squares ?? 0
+        a.alpha = epilogue.next?.gain ?? epilogue.snake?.alpha ?? 0
         a.inverse_beta = epilogue.snake?.inverseBeta ?? 0
         a.period = Int32(layer.period)
         a.clamp = epilogue.clamps ? 1 : 0

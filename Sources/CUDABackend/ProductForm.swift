@@ -136,9 +136,11 @@ struct ProductForm: Hashable {
     func sharedBytes(_ shape: Shape) -> Int {
         // The layer's terms of the epilogue.
         let terms = block(shape).tiles * Int(MK_TILE) * 16
+        // Sums of squares of rows behind an RMSNorm.
+        let squares = block(shape).rows * (Int(MK_WARPS) + 1) * 4
         switch kind {
         case .single(let groups, let tiles, let stages):
-            return Int(MK_WARPS) * stages * (groups * 1024 + tiles * 512) + terms
+            return Int(MK_WARPS) * stages * (groups * 1024 + tiles * 512) + terms + squares
         case .shared(let warpRows, let warpColumns, let tiles, let runs):
             let stage = runs * (2 * warpRows * 64 + warpColumns * tiles * 32) * 16
             let block = block(shape)
@@ -149,7 +151,7 @@ struct ProductForm: Hashable {
             let stage = runs * depth * (2 * warpRows * 64 + warpColumns * tiles * 32) * 16
             let block = block(shape)
             let sums = runs * block.rows * (block.tiles + 1) * Int(MK_TILE) * 4
-            return runs == 1 || runs == Int(MK_WARPS) ? max(stages * stage, sums) : stages * stage + sums
+            return (runs == 1 || runs == Int(MK_WARPS) ? max(stages * stage, sums) : stages * stage + sums) + squares
         case .band(let warpRows, let depth):
             let rows = warpRows * 32
             return 3 * depth * (rows * 4 + Self.bandTiles * 32) * 16 + 2 * rows * 8

@@ -61,21 +61,30 @@ import Testing
             stride: kept * ld)
         let slots = try DeviceBuffer(device, [2, 0] as [Int32], "test")
         let residual = try noise(rows * layer.outputs, Int(MK_F32), 5)
+        // Of an RMSNorm before the layer, and one behind it that takes all outputs but the last.
+        let squares = try DeviceBuffer(
+            device, (0..<(rows * layer.channels / 8)).map { Float($0 % 13 + 1) }, "test")
+        let gain = try noise(layer.outputs, Int(MK_F32), 6)
         func result(_ form: ProductForm) throws -> [Int32] {
             let raw = try DeviceBuffer(device, bytes: rows * layer.outputs * 4, "test")
             let halves = try DeviceBuffer(
                 device, bytes: HalfRows.bytes(rows: rows, ld: padded(layer.outputs)) / (isPacked ? 1 : 2), "test")
+            let outputSquares = try DeviceBuffer(device, bytes: rows * layer.tiles * 4, "test")
             try device.copyDevice(raw.address, residual, rows * layer.outputs * 4)
             try device.run(
                 layer, half: s.half, input, rows: rows, columns: s.columns, history: history, slots: slots.address,
                 form: form,
                 Epilogue(
+                    norm: isPacked ? (squares.address, s.channels, 1e-6) : nil,
                     activation: Int(MK_GELU), residual: raw.address, raw: raw.address, rawStride: layer.outputs,
+                    stored: isPacked ? layer.outputs - 1 : nil,
                     output: isPacked
                         ? HalfRows(split: halves.address, rows: rows, ld: padded(layer.outputs), half: s.half)
-                        : HalfRows(high: halves.address, low: 0, ld: layer.outputs)))
+                        : HalfRows(high: halves.address, low: 0, ld: layer.outputs),
+                    next: isPacked ? (gain, outputSquares.address) : nil))
             return try device.integers(raw.address, rows * layer.outputs)
                 + device.integers(halves.address, halves.byteCount / 4)
+                + device.integers(outputSquares.address, rows * layer.tiles)
         }
         let shape = ProductForm.Shape(
             rows: rows, tiles: layer.tiles, chunks: layer.chunks, splits: layer.splits, taps: layer.taps,

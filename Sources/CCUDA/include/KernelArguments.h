@@ -99,6 +99,10 @@ typedef struct {
     mk_address slots;
     // Epilogue, in this order.
     mk_address row_scale;
+    /// Of bfloat16 rows in its place: an RMSNorm's of so many inputs, from the squares of each eight: float [rows][4 · chunks].
+    mk_address squares;
+    int norm_width;
+    float epsilon;
     mk_address bias;
     mk_address scale;
     /// Float [rows][ld_raw].
@@ -112,8 +116,9 @@ typedef struct {
     mk_address output, output_low;
     int ld_output;
     int activation;
-    /// SnakeBeta on `output`, per channel.
-    mk_address alpha, inverse_beta;
+    /// SnakeBeta on `output`, per channel. Of bfloat16, alpha is the gain of the RMSNorm that `output` goes to, with zeros from
+    /// `stored` on, and squares for it go to float [rows][tiles].
+    mk_address alpha, inverse_beta, output_squares;
     /// Bias, alpha and inverse_beta repeat after so many outputs.
     int period;
     int clamp;
@@ -131,7 +136,8 @@ typedef struct {
     mk_address output, output_low;
     int ld_output;
     int ld_normed;
-    mk_address row_scale;
+    /// 1 / rms, or of bfloat16 the squares that it follows from, as mk_gemm_arguments has them.
+    mk_address row_scale, squares;
     /// Float rows of the normed values, in rows `normed_rows`, or 0.
     mk_address normed, normed_rows;
 } mk_prepare_arguments;

@@ -125,7 +125,7 @@ DEVICE void finish(
     const row_terms<N> &own) {
 #pragma unroll
     for (int i = 0; i < N; i += 2) {
-        if (p.row_scale) {
+        if (HALF == MK_BF16 ? p.squares != 0 : p.row_scale != 0) {
             v[i] *= own.scale;
             v[i + 1] *= own.scale;
         }
@@ -186,17 +186,81 @@ DEVICE void finish(
         half_bits high[N], low[N];
 #pragma unroll
         for (int i = 0; i < N; i += 2) {
+            float y[2] = {v[i], v[i + 1]};
             if (p.alpha) {
-                const float2 alpha = layer.alpha(column + i), inverse_beta = layer.inverse_beta(column + i);
-                v[i] = snake_beta(v[i], alpha.x, inverse_beta.x);
-                v[i + 1] = snake_beta(v[i + 1], alpha.y, inverse_beta.y);
+                const float2 alpha = layer.alpha(column + i);
+                if (HALF == MK_BF16) {
+                    y[0] = n + i < p.stored ? y[0] * alpha.x : 0.0f;
+                    y[1] = n + i + 1 < p.stored ? y[1] * alpha.y : 0.0f;
+                } else {
+                    const float2 inverse_beta = layer.inverse_beta(column + i);
+                    y[0] = snake_beta(y[0], alpha.x, inverse_beta.x);
+                    y[1] = snake_beta(y[1], alpha.y, inverse_beta.y);
+                }
             }
-            split_half<HALF>(v[i], high[i], low[i]);
-            split_half<HALF>(v[i + 1], high[i + 1], low[i + 1]);
+            split_half<HALF>(y[0], high[i], low[i]);
+            split_half<HALF>(y[1], high[i + 1], low[i + 1]);
         }
         const long long at = output_place<HALF>(p.rows, row, n, p.ld_output);
         store_halves(p.output, at, high);
         if (p.output_low) store_halves(p.output_low, at, low);
+    }
+}
+
+// Σ over a chunk's 32 squares, given each lane's sum over its own 8: lanes t = 0…3 of a row, in one order.
+DEVICE float sum_of_four(float v) {
+    v += __shfl_xor_sync(0xffffffffu, v, 1);
+    v += __shfl_xor_sync(0xffffffffu, v, 2);
+    return v;
+}
+
+// Σ of eight squares: pairs first, as the persistent kernels' threads have them.
+DEVICE float sum_of_squares(const float (&v)[8]) {
+    float pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) pairs[i] = fmaf(v[2 * i + 1], v[2 * i + 1], v[2 * i] * v[2 * i]);
+    return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
+}
+
+DEVICE float inverse_rms(float squares, int width, float epsilon) {
+    return inverse_root(quotient(squares, (float)width) + epsilon);
+}
+
+DEVICE float inverse_rms(const float *run_sums, int width, float epsilon) {
+    float s = 0;
+#pragma unroll
+    for (int w = 0; w < MK_WARPS; w += 4) {
+        const float4 sums = *(const float4 *)(run_sums + w);
+        s = (((s + sums.x) + sums.y) + sums.z) + sums.w;
+    }
+    return inverse_rms(s, width, epsilon);
+}
+
+// Σ of a row's squares, in prepare_rows' order: pairs of each eight, eights of each chunk, chunks of each run, runs.
+//
+// All lanes: Σ of a tile's outputs, of which lane t of each four has two, n and n + 1.
+DEVICE void put_squares(const mk_gemm_arguments &p, bool live, int row, int n, const float (&v)[2]) {
+    const float a = live && n < p.stored ? v[0] : 0.0f, b = live && n + 1 < p.stored ? v[1] : 0.0f;
+    const float sum = sum_of_four(fmaf(b, b, a * a));
+    if (live && n % MK_TILE == 0) ((float *)p.output_squares)[(long long)row * p.tiles + n / MK_TILE] = sum;
+}
+
+// A block: of each run of `count` rows' inputs, → sums [count][MK_WARPS].
+DEVICE void sum_runs(const mk_gemm_arguments &p, float *sums, int row0, int count) {
+    const int run = ceiling(p.chunks, MK_WARPS);
+#pragma unroll 1
+    for (int item = threadIdx.x; item < count * MK_WARPS; item += MK_THREADS) {
+        const int row = row0 + item / MK_WARPS;
+        if (row >= p.rows) return;
+        const int begin = min(p.chunks, item % MK_WARPS * run), end = min(p.chunks, begin + run);
+        const float4 *from = (const float4 *)p.squares + (long long)row * p.chunks;
+        float sum = 0;
+#pragma unroll 4
+        for (int c = begin; c < end; c++) {
+            const float4 v = from[c];
+            sum += (v.x + v.y) + (v.z + v.w);
+        }
+        sums[item] = sum;
     }
 }
 
@@ -290,7 +354,8 @@ struct gemm_pair {
     }
 };
 
-// Grid: x blocks of rows, y blocks of T tiles. Shared memory: STAGES stages for each warp, and the layer's terms.
+// Grid: x blocks of rows, y blocks of T tiles. Shared memory: STAGES stages for each warp, the layer's terms, and [MK_WARPS]
+// floats for each row.
 template <int HALF, int SPLIT, int T, int G, int STAGES>
 DEVICE void gemm(const mk_gemm_arguments &p) {
     typedef chunk_copies<HALF, SPLIT, T, G> copies_of_run;
@@ -318,6 +383,9 @@ DEVICE void gemm(const mk_gemm_arguments &p) {
         if (i < steps) copies.inputs(p, ring + i * copies_of_run::stage_bytes, i);
         copy_async_commit();
     }
+    float *run_sums = (float *)layer.at + 4 * T * MK_TILE;
+    const int block_rows = MK_WARPS / splits * G * (SPLIT ? 8 : 16);
+    if (HALF == MK_BF16 && p.squares) sum_runs(p, run_sums, blockIdx.x * block_rows, block_rows);
     // Of this thread's first pair of outputs, often its only one.
     row_terms<2> own;
     const output_pair first(p, threadIdx.x);
@@ -378,16 +446,21 @@ DEVICE void gemm(const mk_gemm_arguments &p) {
     const int items = MK_WARPS / splits * T * G * 32 * (SPLIT ? 1 : 2);
     for (int item = threadIdx.x; item < items; item += MK_THREADS) {
         const output_pair out(p, item);
-        if (!out.live) continue;
-        if (item >= MK_THREADS) own.load(p, out.row, out.n);
-        const char *runs = dynamic_shared() + out.first_warp * ring_bytes;
         float v[2] = {0, 0};
-        for (int s = 0; s < splits; s++) {
-            const float2 part = ((const float2 *)(runs + s * ring_bytes))[out.at];
-            v[0] += part.x;
-            v[1] += part.y;
+        if (out.live) {
+            if (item >= MK_THREADS) own.load(p, out.row, out.n);
+            if (HALF == MK_BF16 && p.squares)
+                own.scale =
+                    inverse_rms(run_sums + (out.row - blockIdx.x * block_rows) * MK_WARPS, p.norm_width, p.epsilon);
+            const char *runs = dynamic_shared() + out.first_warp * ring_bytes;
+            for (int s = 0; s < splits; s++) {
+                const float2 part = ((const float2 *)(runs + s * ring_bytes))[out.at];
+                v[0] += part.x;
+                v[1] += part.y;
+            }
+            finish<HALF>(p, out.row, out.n, out.column, v, layer, own);
         }
-        finish<HALF>(p, out.row, out.n, out.column, v, layer, own);
+        if (HALF == MK_BF16 && p.output_squares) put_squares(p, out.live, out.row, out.n, v);
     }
 }
 
@@ -404,35 +477,6 @@ KERNEL gemm_f16_plain_wide(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 4, 2>
 KERNEL_PAIRED gemm_f16_plain_narrow2(const mk_gemm_arguments p) { gemm<MK_F16, 0, 2, 1, 3>(p); }
 KERNEL_PAIRED gemm_f16_plain_narrow4(const mk_gemm_arguments p) { gemm<MK_F16, 0, 4, 1, 2>(p); }
 KERNEL_PAIRED gemm_f16_split_narrow4(const mk_gemm_arguments p) { gemm<MK_F16, 1, 4, 1, 2>(p); }
-
-// Σ over a chunk's 32 squares, given each lane's sum over its own 8: lanes t = 0…3 of a row, in one order.
-DEVICE float sum_of_four(float v) {
-    v += __shfl_xor_sync(0xffffffffu, v, 1);
-    v += __shfl_xor_sync(0xffffffffu, v, 2);
-    return v;
-}
-
-// Σ of eight squares: pairs first, as the persistent kernels' threads have them.
-DEVICE float sum_of_squares(const float (&v)[8]) {
-    float pairs[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) pairs[i] = fmaf(v[2 * i + 1], v[2 * i + 1], v[2 * i] * v[2 * i]);
-    return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
-}
-
-DEVICE float inverse_rms(float squares, int width, float epsilon) {
-    return inverse_root(quotient(squares, (float)width) + epsilon);
-}
-
-DEVICE float inverse_rms(const float *run_sums, int width, float epsilon) {
-    float s = 0;
-#pragma unroll
-    for (int w = 0; w < MK_WARPS; w += 4) {
-        const float4 sums = *(const float4 *)(run_sums + w);
-        s = (((s + sums.x) + sums.y) + sums.z) + sums.w;
-    }
-    return inverse_rms(s, width, epsilon);
-}
 
 // Grid: rows. Shared memory: chunks + MK_WARPS floats.
 template <int HALF>
@@ -461,8 +505,9 @@ DEVICE void prepare(const mk_prepare_arguments &p) {
 #pragma unroll
         for (int i = 0; i < 8; i++)
             if (k + i < p.width) y[i] = gain ? v[i] * gain[k + i] : v[i];
-        const float sum = sum_of_four(sum_of_squares(v));
+        const float eight = sum_of_squares(v), sum = sum_of_four(eight);
         if (piece >= pieces) continue;
+        if (p.squares) ((float *)p.squares)[(long long)row * pieces + piece] = eight;
         if (piece % 4 == 0) chunk_sums[piece / 4] = sum;
         uint4 high, low;
         split_eight<HALF>(y, high, low);
@@ -470,7 +515,7 @@ DEVICE void prepare(const mk_prepare_arguments &p) {
         *(uint4 *)((half_bits *)p.output + at) = high;
         *(uint4 *)((half_bits *)p.output_low + at) = low;
     }
-    if (!gain) return;
+    if (!p.row_scale && !p.normed) return;
     __syncthreads();
     // Run w of the chunks, as the layer behind it has them.
     if (threadIdx.x < MK_WARPS) {

@@ -19,9 +19,13 @@ struct row_tiling {
     static const int pairs = rows * columns / 2, pair_places = (pairs + MK_THREADS - 1) / MK_THREADS;
     /// Whether sums may take the place of stages: they come once, at the end.
     static const bool shares = KG == 1 || KG == MK_WARPS;
+    static const int sum_bytes = KG * rows * ld * 4;
+    static const int work_bytes =
+        shares ? STAGES * stage_bytes > sum_bytes ? STAGES * stage_bytes : sum_bytes : STAGES * stage_bytes + sum_bytes;
 };
 
-// Grid: x blocks of rows, y blocks of tiles. Shared memory: STAGES stages and KG · rows · ld floats, or the greater of both.
+// Grid: x blocks of rows, y blocks of tiles. Shared memory: STAGES stages and KG · rows · ld floats, or the greater of both, and
+// MK_WARPS + 1 floats for each row.
 template <int WM, int WN, int T, int KG, int DEPTH, int STAGES>
 DEVICE void gemm_rows(const mk_gemm_arguments &p) {
     typedef row_tiling<WM, WN, T, KG, DEPTH, STAGES> form;
@@ -37,6 +41,7 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
     const int steps = KG == 1 ? ceiling(p.chunks, DEPTH) : ceiling(p.chunks, KG * run) * run_steps;
     char *stages = dynamic_shared();
     float *gathered = (float *)(form::shares ? stages : stages + STAGES * form::stage_bytes);
+    float *run_sums = (float *)(stages + form::work_bytes), *scales = run_sums + form::rows * MK_WARPS;
     // Which the compiler cannot know.
     const unsigned zero = (unsigned)p.splits >> 30;
     const bool has_rows = group0 + warp_group < groups;
@@ -128,7 +133,12 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
             copy_to = copied % STAGES == 0 ? stages : copy_to + form::stage_bytes;
         }
         copy_async_commit();
-        if (step < 0) continue;
+        if (step < 0) {
+            if (step == -1 && p.squares) sum_runs(p, run_sums, group0 * 8, form::rows);
+            continue;
+        }
+        if (step == 0 && p.squares && threadIdx.x < form::rows)
+            scales[threadIdx.x] = inverse_rms(run_sums + threadIdx.x * MK_WARPS, p.norm_width, p.epsilon);
 #pragma unroll
         for (int d = 0; d < DEPTH; d++) {
             const int in_step = KG == 1 ? d : in_run + d;
@@ -223,12 +233,18 @@ DEVICE void gemm_rows(const mk_gemm_arguments &p) {
     for (int pair = threadIdx.x; pair < form::pairs; pair += MK_THREADS) {
         const int row = group0 * 8 + pair / (form::columns / 2), column = pair % (form::columns / 2) * 2;
         const int n = tile0 * MK_TILE + column;
-        if (row >= p.rows || n >= p.tiles * MK_TILE) continue;
-        const float2 v = *(const float2 *)(gathered + (row - group0 * 8) * form::ld + column);
-        float values[2] = {v.x, v.y};
-        row_terms<2> own;
-        own.load(p, row, n);
-        finish<MK_BF16>(p, row, n, n, values, distant_terms{p}, own);
+        const bool live = row < p.rows && n < p.tiles * MK_TILE;
+        float values[2] = {0, 0};
+        if (live) {
+            const float2 v = *(const float2 *)(gathered + (row - group0 * 8) * form::ld + column);
+            values[0] = v.x;
+            values[1] = v.y;
+            row_terms<2> own;
+            own.load(p, row, n);
+            if (p.squares) own.scale = scales[row - group0 * 8];
+            finish<MK_BF16>(p, row, n, n, values, distant_terms{p}, own);
+        }
+        if (p.output_squares) put_squares(p, live, row, n, values);
     }
 }
 
