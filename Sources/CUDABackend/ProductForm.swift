@@ -136,8 +136,8 @@ struct ProductForm: Hashable {
     func sharedBytes(_ shape: Shape) -> Int {
         // The layer's terms of the epilogue.
         let terms = block(shape).tiles * Int(MK_TILE) * 16
-        // Sums of squares of rows behind an RMSNorm.
-        let squares = block(shape).rows * (Int(MK_WARPS) + 1) * 4
+        // Sums of squares of rows behind an RMSNorm, which linear layers may be.
+        let squares = shape.splits == Int(MK_WARPS) ? block(shape).rows * (Int(MK_WARPS) + 1) * 4 : 0
         switch kind {
         case .single(let groups, let tiles, let stages):
             return Int(MK_WARPS) * stages * (groups * 1024 + tiles * 512) + terms + squares
