@@ -112,7 +112,8 @@ struct Driver {
     /// Decodes whatever is due, unless a call is under way.
     private mutating func startDecoding() -> Bool {
         guard decoder.isFree else { return false }
-        decoding = active.filter { $0.hasDecodingDue }
+        let now = ContinuousClock.now
+        decoding = active.filter { $0.hasDecodingDue(now) }
         guard !decoding.isEmpty else { return false }
         decoder.start(decoding.map { $0.takeDecodeItem() })
         if options.syncMode == .sync { _ = takeDecoded(waiting: true) }

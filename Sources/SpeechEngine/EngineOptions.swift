@@ -4,8 +4,20 @@ public import Qwen3TTS
 public enum PacketPolicy: Sendable, Equatable {
     /// This many frames each.
     case fixed(Int)
-    /// One frame first, then 2, 4, 8 while the listener's lead grows.
+    /// One frame first, then 2, 4, 8 as the listener's lead grows, and fewer again as it shrinks.
     case growing
+
+    /// Frames of a packet at most.
+    var mostFrames: Int { if case .fixed(let count) = self { count } else { 8 } }
+
+    /// Frames that are worth a packet to a listener with so many seconds in hand: as long as they take at real time, half of
+    /// that remains.
+    func frames(lead: Double, secondsPerFrame: Double) -> Int {
+        if case .fixed(let count) = self { return count }
+        var count = mostFrames
+        while count > 1, lead <= Double(2 * count) * secondsPerFrame { count /= 2 }
+        return count
+    }
 }
 
 /// Who is stepped first.

@@ -32,7 +32,6 @@ final class Session {
     private var decodedFrames = 0
     /// The same with those that are being decoded.
     private var claimedFrames = 0
-    private var packetFrames: Int
     /// The steps of the frames that wait to be decoded, in seconds since submission.
     private var frameTimes: [(start: Double, end: Double)] = []
     /// Begin of the steps for a frame that is not there yet, and of the very first step.
@@ -59,7 +58,6 @@ final class Session {
         isHearing = memory.hasUnheardReference
         sender = PacketSender(arrival, model: model)
         clock = WordClock(model.tokenizer)
-        if case .fixed(let count) = arrival.packets { packetFrames = count } else { packetFrames = 1 }
         sender.detector = makeDetector()
     }
 
@@ -134,7 +132,7 @@ final class Session {
     var canStep: Bool {
         utterance.finishReason == nil && !utterance.isWaitingForText && !isHearing
             && !waitsForPacket
-            && utterance.frames - claimedFrames < max(Self.framesAhead, 2 * callFrames)
+            && utterance.frames - claimedFrames < max(Self.framesAhead, 2 * mostFrames)
             && (arrival.stream.stream?.unreadFrames ?? 0) < options.maxUnreadFrames
     }
 
@@ -161,15 +159,17 @@ final class Session {
 
     // MARK: Decoding
 
-    /// Frames of a decode call.
-    private var callFrames: Int { packetFrames * options.decodeEvery }
+    /// Frames of a decode call at most.
+    private var mostFrames: Int { arrival.packets.mostFrames * options.decodeEvery }
 
     /// Whether there is something to decode: a recording, a whole packet, or the last part of one.
-    var hasDecodingDue: Bool {
+    func hasDecodingDue(_ now: ContinuousClock.Instant) -> Bool {
         guard !isDecoding else { return false }
         if isHearing { return utterance.finishReason == nil }
         let pending = utterance.frames - decodedFrames
-        return pending >= callFrames || (pending > 0 && (utterance.finishReason != nil || utterance.isWaitingForText))
+        let packet = arrival.packets.frames(lead: lead(now), secondsPerFrame: model.secondsPerFrame)
+        if pending >= packet * options.decodeEvery { return true }
+        return pending > 0 && (utterance.finishReason != nil || utterance.isWaitingForText)
     }
 
     /// What to decode next, for a call that begins now.
@@ -181,7 +181,7 @@ final class Session {
         guard !isHearing else {
             return DecodeItem(memory: memory, sender: sender, frames: 0..<0, codes: [], textTokens: nil, times: times)
         }
-        let frames = decodedFrames..<min(utterance.frames, decodedFrames + callFrames)
+        let frames = decodedFrames..<min(utterance.frames, decodedFrames + mostFrames)
         claimedFrames = frames.upperBound
         times.generationStart = frameTimes.first?.start ?? 0
         times.generationEnd = frameTimes.prefix(frames.count).last?.end ?? 0
@@ -211,9 +211,6 @@ final class Session {
         if item.ranAway {
             utterance.truncate(frames: item.end, .runaway)
             claimedFrames = item.end
-        }
-        if arrival.packets == .growing, lead(item.time) > Double(2 * callFrames) * model.secondsPerFrame {
-            packetFrames = min(8, packetFrames * 2)
         }
     }
 
