@@ -102,14 +102,15 @@ public struct SpeechClient: Sendable {
             }
         } catch {
             promise.fail(error)
-            throw .server(url: url, reason: Self.word(error))
+            throw .server(url: url, reason: Self.reason(of: error))
         }
     }
 
-    private static func word(_ error: any Error) -> String {
+    /// Why a connection failed, in few words.
+    package static func reason(of error: any Error) -> String {
         switch error {
         case let error as NIOConnectionError:
-            return (error.connectionErrors.first?.error as? IOError).map { word($0) } ?? "it cannot be reached"
+            return (error.connectionErrors.first?.error as? IOError).map { reason(of: $0) } ?? "it cannot be reached"
         case let error as IOError where error.errnoCode == ECONNREFUSED: return "connection refused"
         case let error as IOError: return error.description
         default: return "\(error)"

@@ -33,7 +33,9 @@ public struct RequestRecord: Sendable {
     /// Reads a record.
     /// - Throws: if the file cannot be read or is none.
     public init(path: String) throws {
-        let value = try JSONValue(parsing: [UInt8](Data(contentsOf: URL(filePath: path))))
+        let bytes: [UInt8]
+        do { bytes = try [UInt8](Data(contentsOf: URL(filePath: path))) } catch { throw Unreadable(path: path) }
+        let value = try JSONValue(parsing: bytes)
         guard let request = value["request"], let result = value["result"] else { throw NoRecord(path: path) }
         self.init(request: request, result: result)
     }
@@ -73,6 +75,12 @@ public struct RequestRecord: Sendable {
             }
         }
         throw APIError.server("the speech ended without a result")
+    }
+
+    private struct Unreadable: Error, CustomStringConvertible {
+        let path: String
+
+        var description: String { "\(path) cannot be read: there is no such file, or it is not yours" }
     }
 
     private struct NoRecord: Error, CustomStringConvertible {

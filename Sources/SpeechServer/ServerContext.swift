@@ -104,6 +104,9 @@ final class ServerContext: Sendable {
         }
     }
 
+    /// Seconds until a warm-up is tried again that a worker process or a GPU did not survive.
+    private static let secondsToNextWarmUp = 2.0
+
     /// Speaks a few frames, so that weights are in memory and every stage has run once.
     func warmUp() async {
         var request = SpeechRequest(text: "Ready.")
@@ -115,13 +118,23 @@ final class ServerContext: Sendable {
                     speakerVector: [Float](repeating: 0, count: encoder.outputSize),
                     codeGroups: model.configuration.talker.codeGroups))
         }
-        do {
-            for await _ in try speak(request) {}
-            await speakStarters()
-            state.withLock { $0.isWarm = true }
-        } catch {
-            state.withLock { $0.warmUpError = "\(error)" }
-            logger.error("the warm-up failed: \(error)")
+        while !isDraining {
+            var problem: String?, isFault = false
+            do {
+                for await event in try speak(request) {
+                    guard case .end(let summary) = event, summary.finishReason.isFault else { continue }
+                    (problem, isFault) = (summary.warnings.last ?? summary.finishReason.rawValue, true)
+                }
+            } catch {
+                problem = "\(error)"
+            }
+            guard let problem else { break }
+            state.withLock { $0.warmUpError = problem }
+            logger.error("the warm-up failed: \(problem)")
+            guard isFault else { return }
+            try? await Task.sleep(for: .seconds(Self.secondsToNextWarmUp))
         }
+        await speakStarters()
+        state.withLock { $0.isWarm = true }
     }
 }

@@ -18,6 +18,24 @@ import Testing
         return options
     }
 
+    /// It is not ready before a warm-up has spoken, and tries again when its worker process dies of it.
+    @Test func aWarmUpOutlivesAWorker() async throws {
+        let script = FileManager.default.temporaryDirectory.appending(path: "martlet-dies-once-\(UUID()).sh")
+        let lines = [
+            "#!/bin/sh", "if [ -e \"$0.died\" ]; then exec '\(Program.executable.path)' \"$@\"; fi", ": > \"$0.died\"",
+            "exit 1", "",
+        ]
+        try lines.joined(separator: "\n").write(to: script, atomically: true, encoding: .utf8)
+        defer { for end in ["", ".died"] { try? FileManager.default.removeItem(atPath: script.path + end) } }
+        try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: script.path)
+        var engine = unguarded
+        (engine.workerProcess, engine.workerExecutable) = (true, script.path)
+        let server = try await TestServer(engine: engine)
+        #expect(server.engine.statistics.finished[.workerLost] == 1)
+        #expect(try await server.speak(Self.short).status == 200)
+        try await server.stop()
+    }
+
     @Test func aClientThatLeavesCancelsItsSpeech() async throws {
         let server = try await TestServer(engine: unguarded)
         let alone = try await server.speak(Self.short).body

@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import Experiments
 import NIOCore
 import NIOHTTP1
 
@@ -107,7 +108,7 @@ struct ChatStream: Sendable {
         } catch let error as CancellationError {
             throw error
         } catch {
-            let reason = (error as? HTTPClientError)?.shortDescription ?? "\(error)"
+            let reason = (error as? HTTPClientError)?.shortDescription ?? SpeechClient.reason(of: error)
             throw CommandError("the language model at \(base) cannot be asked: \(reason)")
         }
     }
