@@ -313,7 +313,7 @@ final class DeviceStack {
             && queryWidth % Int(MK_CHUNK) == 0 && layers.allSatisfy { $0.queryNorm == nil && $0.keyNorm == nil }
     }
 
-    /// Rows up to which a float16 layer behind an RMSNorm takes the norm into its own launch.
+    /// Rows up to which a block takes 8 of them through a float16 layer behind an RMSNorm.
     private static let normedRows = 16
 
     /// Runs a layer behind an RMSNorm over float rows `x` [rows, ld].
@@ -322,7 +322,8 @@ final class DeviceStack {
     func runNormed(
         _ layer: PackedLayer, _ x: UInt64, rows: Int, gain: DeviceBuffer, prepared: PreparedRows, _ epilogue: Epilogue
     ) throws(CUDAError) {
-        guard half == Int(MK_F16), layer.weightsLow == nil, rows <= Self.normedRows else {
+        let isFew = rows <= Self.normedRows
+        guard half == Int(MK_F16), layer.weightsLow == nil, isFew || layer.chunks <= Int(MK_WARPS) else {
             try prepare(x, rows: rows, gain: gain, into: prepared)
             return try runPrepared(layer, prepared, rows: rows, epilogue)
         }
@@ -333,12 +334,15 @@ final class DeviceStack {
         a.ld_x = Int32(ld)
         a.width = Int32(shape.hidden)
         a.epsilon = shape.normEpsilon
-        // Tiles a block: one wave of blocks if that can be.
-        let blocks = ceiling(rows, 8)
-        let tiles = [1, 2].first { blocks * ceiling(layer.tiles, $0) <= device.info.multiprocessors } ?? 4
+        // Groups of 8 rows and tiles a block: one wave of blocks if that can be.
+        let groups = isFew ? 1 : 8
+        let blocks = ceiling(rows, 8 * groups)
+        let tiles =
+            (isFew ? [1, 2] : [2]).first { blocks * ceiling(layer.tiles, $0) <= device.info.multiprocessors }
+            ?? (isFew ? 4 : 3)
         try device.launch(
-            "gemm_f16_normed\(tiles)", grid: (blocks, ceiling(layer.tiles, tiles)),
-            shared: Int(MK_WARPS) * (tiles * 64 + 8) * 4 + tiles * Int(MK_TILE) * 16, overlaps: true, a)
+            "gemm_f16_normed\(isFew ? "" : "_rows")\(tiles)", grid: (blocks, ceiling(layer.tiles, tiles)),
+            shared: Int(MK_WARPS) * groups * (tiles * 64 + 8) * 4 + tiles * Int(MK_TILE) * 16, overlaps: true, a)
     }
 
     /// Runs a layer over rows that are prepared for it.

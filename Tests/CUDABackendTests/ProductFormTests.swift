@@ -23,7 +23,8 @@ import Testing
             half: Int(MK_F16), isSplit: false, columns: 70, channels: 96, taps: 7, dilation: 9, outputs: 104, seed: 3),
         Shape(
             half: Int(MK_F16), isSplit: false, columns: 40, channels: 320, taps: 7, dilation: 3, outputs: 96, seed: 5),
-        Shape(half: Int(MK_F16), isSplit: false, columns: 90, channels: 96, taps: 2, dilation: 1, outputs: 192, seed: 6),
+        Shape(
+            half: Int(MK_F16), isSplit: false, columns: 90, channels: 96, taps: 2, dilation: 1, outputs: 192, seed: 6),
         Shape(half: Int(MK_F16), isSplit: true, columns: 3, channels: 544, taps: 3, dilation: 1, outputs: 72),
         Shape(
             half: Int(MK_BF16), isSplit: true, columns: 35, channels: 640, taps: 1, dilation: 1, outputs: 40, seed: 7),

@@ -210,6 +210,77 @@ KERNEL_PAIRED gemm_f16_normed1(const mk_normed_arguments p) { gemm_normed<1>(p);
 KERNEL_PAIRED gemm_f16_normed2(const mk_normed_arguments p) { gemm_normed<2>(p); }
 KERNEL_PAIRED gemm_f16_normed4(const mk_normed_arguments p) { gemm_normed<4>(p); }
 
+// The same to the bit for many rows: blocks of G groups of 8 rows. There are at most MK_WARPS chunks, one for each warp.
+// Grid: x blocks of 8 · G rows, y blocks of T tiles. Shared memory: MK_WARPS · G · (T · 64 + 8) floats, and the layer's terms.
+template <int T, int G>
+DEVICE void gemm_normed_rows(const mk_normed_arguments &p) {
+    let_next_launch_begin();
+    const mk_gemm_arguments &product = p.product;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    const int row0 = blockIdx.x * 8 * G, tile0 = blockIdx.y * T, k = warp * MK_CHUNK + t * 8;
+    const bool has_chunk = warp < product.chunks;
+    float *partial = (float *)dynamic_shared(), *run_sums = partial + MK_WARPS * G * T * 64;
+    uint4 b[1][T];
+    float gains[8];
+    const half_bits *weights = (const half_bits *)product.weights + lane * 8;
+#pragma unroll
+    for (int i = 0; i < T; i++) {
+        b[0][i] = make_uint4(0, 0, 0, 0);
+        if (has_chunk && tile0 + i < product.tiles)
+            b[0][i] = load_half_row(weights + ((long long)(tile0 + i) * product.chunks + warp) * (MK_TILE * MK_CHUNK));
+    }
+    load_eight((const float *)p.gain, k, has_chunk ? p.width : 0, gains);
+    const layer_terms<T * MK_TILE> layer = {run_sums + MK_WARPS * G * 8};
+    layer.copy(product, tile0 * MK_TILE);
+    copy_async_commit();
+    wait_for_launches();
+#pragma unroll 2
+    for (int j = 0; j < G; j++) {
+        const int row = row0 + j * 8 + g;
+        uint4 high[1][1], low[1][1];
+        float v[8], y[8], sums[T][1][4];
+        load_eight((const float *)p.x + (long long)row * p.ld_x, k, has_chunk && row < product.rows ? p.width : 0, v);
+#pragma unroll
+        for (int i = 0; i < T; i++)
+#pragma unroll
+            for (int c = 0; c < 4; c++) sums[i][0][c] = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++) y[i] = v[i] * gains[i];
+        const float squares = sum_of_four(sum_of_squares(v));
+        split_eight<MK_F16>(y, high[0][0], low[0][0]);
+        multiply_chunks<MK_F16, T, 1, 1>(sums, high, low, b);
+#pragma unroll
+        for (int i = 0; i < T; i++)
+            ((float2 *)partial)[((warp * T + i) * G + j) * 32 + lane] =
+                make_float2(sums[i][0][0] + sums[i][0][2], sums[i][0][1] + sums[i][0][3]);
+        if (t == 0) run_sums[(j * 8 + g) * MK_WARPS + warp] = squares;
+    }
+    copy_async_wait<0>();
+    __syncthreads();
+#pragma unroll 1
+    for (int item = threadIdx.x; item < T * G * 32; item += MK_THREADS) {
+        const int i = item / (G * 32), row = item / 32 % G * 8 + (item & 31) / 4;
+        const int column = i * MK_TILE + (item & 3) * 2, n = tile0 * MK_TILE + column;
+        if (row0 + row >= product.rows || tile0 + i >= product.tiles) continue;
+        row_terms<2> own;
+        own.load(product, row0 + row, n);
+        float v[2] = {0, 0};
+#pragma unroll
+        for (int s = 0; s < MK_WARPS; s++) {
+            const float2 part = ((const float2 *)partial)[s * T * G * 32 + item];
+            v[0] += part.x;
+            v[1] += part.y;
+        }
+        const float scale = inverse_rms(run_sums + row * MK_WARPS, p.width, p.epsilon);
+        v[0] *= scale;
+        v[1] *= scale;
+        finish<MK_F16>(product, row0 + row, n, column, v, layer, own);
+    }
+}
+
+KERNEL_PAIRED gemm_f16_normed_rows2(const mk_normed_arguments p) { gemm_normed_rows<2, 8>(p); }
+KERNEL_PAIRED gemm_f16_normed_rows3(const mk_normed_arguments p) { gemm_normed_rows<3, 8>(p); }
+
 // Where position j of a head keeps element 0 of its key; its value is value_offset floats later.
 DEVICE float *frame_key(const mk_cache &c, int slot, int head, int j) {
     return page_keys(c, cache_page(c, slot, j / MK_PAGE), head) + j % MK_PAGE * c.dim;
