@@ -301,9 +301,10 @@ final class DeviceStack {
         frames.ld_output = Int32(attended.ld)
         let shared = (places.columns * shape.headDimension + Int(MK_WARPS) * (shape.headDimension + 2)) * 4
         let pairs = ceiling(shape.heads, Int(MK_WARPS / MK_FRAME_GROUPS))
+        let name = places.rows * pairs <= device.info.multiprocessors ? "attend_frames" : "attend_many_frames"
         return { [self] (index, _) throws(CUDAError) in
             frames.cache.layer = Int32(index)
-            try device.launch("attend_frames", grid: (places.rows, pairs), shared: shared, overlaps: true, frames)
+            try device.launch(name, grid: (places.rows, pairs), shared: shared, overlaps: true, frames)
         }
     }
 

@@ -53,7 +53,7 @@ const Kernel kernels[] = {
     ENTRY(sample_codes),           ENTRY(embed_frames),
     ENTRY(embed_prompt),           ENTRY(gather_halves),         ENTRY(predictor_input),
     ENTRY(gemm_f16_normed1), ENTRY(gemm_f16_normed2), ENTRY(gemm_f16_normed4),
-    ENTRY(gemm_f16_normed_rows2), ENTRY(gemm_f16_normed_rows3), ENTRY(attend_frames),
+    ENTRY(gemm_f16_normed_rows2), ENTRY(gemm_f16_normed_rows3), ENTRY(attend_frames), ENTRY(attend_many_frames),
     ENTRY(sum_codebooks),          ENTRY(depthwise_norm),        ENTRY(roll_histories),
     ENTRY(pack_weights),           ENTRY(fill_noise),            ENTRY(talker_step),
     ENTRY(predictor_frame),        ENTRY(focus_rows),

@@ -281,17 +281,13 @@ DEVICE void gemm_normed_rows(const mk_normed_arguments &p) {
 KERNEL_PAIRED gemm_f16_normed_rows2(const mk_normed_arguments p) { gemm_normed_rows<2, 8>(p); }
 KERNEL_PAIRED gemm_f16_normed_rows3(const mk_normed_arguments p) { gemm_normed_rows<3, 8>(p); }
 
-// Where position j of a head keeps element 0 of its key; its value is value_offset floats later.
-DEVICE float *frame_key(const mk_cache &c, int slot, int head, int j) {
-    return page_keys(c, cache_page(c, slot, j / MK_PAGE), head) + j % MK_PAGE * c.dim;
-}
-
 // Attention of one row and two heads: rotates, keeps keys and values, attends. A head has MK_FRAME_GROUPS warps; warp s
 // takes the positions ≡ s (mod MK_FRAME_GROUPS) of the window, oldest first, and their sums are added in order: the
 // row's position alone decides which. Keys of the packet's own rows are rotated anew by every row behind them. A lane
-// holds elements l and dim / 2 + l of a head.
+// holds elements l and dim / 2 + l of a head. VALUES_EARLY: values are loaded together with keys, for more registers.
 // Grid: x rows, y pairs of heads. Shared memory: columns · dim / 2 pairs, then [MK_WARPS][dim + 2] floats.
-KERNEL attend_frames(const mk_frame_attention_arguments p) {
+template <bool VALUES_EARLY>
+DEVICE void attend(const mk_frame_attention_arguments &p) {
     let_next_launch_begin();
     const int dim = p.cache.dim, half = dim / 2, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int row = blockIdx.x, column = row % p.columns, group = warp % MK_FRAME_GROUPS;
@@ -309,20 +305,38 @@ KERNEL attend_frames(const mk_frame_attention_arguments p) {
     float k0[MK_FRAME_BATCH], k1[MK_FRAME_BATCH], v0[MK_FRAME_BATCH], v1[MK_FRAME_BATCH];
     // Slots and positions come from the host. Positions before the packet's were kept by passes that ended before this
     // one's first launch began. So these need no wait.
-    auto load_kept = [&](int base) {
+    //
+    // A lane knows a page of the window; a key's address comes from the lane that knows its page.
+    const int oldest_page = oldest / MK_PAGE;
+    const unsigned long long page =
+        (unsigned long long)cache_page(p.cache, slot, min(oldest_page + lane, position / MK_PAGE));
+    auto key_of = [&](int j) {
+        const int at = j / MK_PAGE - oldest_page;
+        const unsigned low = __shfl_sync(0xffffffffu, (unsigned)page, at);
+        const unsigned high = __shfl_sync(0xffffffffu, (unsigned)(page >> 32), at);
+        float *keys = page_keys(p.cache, (float *)((unsigned long long)high << 32 | low), head);
+        return keys + j % MK_PAGE * dim + lane;
+    };
+    auto load_kept = [&](int base, bool with_keys, bool with_values) {
 #pragma unroll
         for (int i = 0; i < MK_FRAME_BATCH; i++) {
             const int j = base + i * MK_FRAME_GROUPS;
-            k0[i] = k1[i] = v0[i] = v1[i] = 0;
-            if (!live || j >= start) continue;
-            const float *at = frame_key(p.cache, slot, head, j) + lane;
-            k0[i] = at[0];
-            k1[i] = at[half];
-            v0[i] = at[value_offset(p.cache)];
-            v1[i] = at[value_offset(p.cache) + half];
+            if (with_keys) k0[i] = k1[i] = 0;
+            if (with_values) v0[i] = v1[i] = 0;
+            if (j >= start) continue;
+            const float *at = key_of(j);
+            if (!live) continue;
+            if (with_keys) {
+                k0[i] = at[0];
+                k1[i] = at[half];
+            }
+            if (with_values) {
+                v0[i] = at[value_offset(p.cache)];
+                v1[i] = at[value_offset(p.cache) + half];
+            }
         }
     };
-    load_kept(first);
+    load_kept(first, true, VALUES_EARLY);
     wait_for_launches();
     __syncthreads();
 
@@ -338,7 +352,7 @@ KERNEL attend_frames(const mk_frame_attention_arguments p) {
     float maximum = -INFINITY, total = 0, sum0 = 0, sum1 = 0;
     for (int base = first; base <= position; base += MK_FRAME_GROUPS * MK_FRAME_BATCH) {
         float scores[MK_FRAME_BATCH];
-        if (base != first) load_kept(base);
+        if (base != first) load_kept(base, true, VALUES_EARLY);
 #pragma unroll
         for (int i = 0; i < MK_FRAME_BATCH; i++) {
             const int j = base + i * MK_FRAME_GROUPS;
@@ -346,8 +360,10 @@ KERNEL attend_frames(const mk_frame_attention_arguments p) {
             const float *at = own - (long long)(position - j) * p.ld;
             k0[i] = at[keys];
             k1[i] = at[keys + half];
-            v0[i] = at[values];
-            v1[i] = at[values + half];
+            if (VALUES_EARLY) {
+                v0[i] = at[values];
+                v1[i] = at[values + half];
+            }
         }
         float highest = maximum;
 #pragma unroll
@@ -362,6 +378,24 @@ KERNEL attend_frames(const mk_frame_attention_arguments p) {
             const float dot = sum_of_lanes(fmaf(k1[i], q1, k0[i] * q0));
             scores[i] = j <= position ? dot * scale : -INFINITY;
             highest = fmaxf(highest, scores[i]);
+            if (j == position) {
+                float *at = key_of(j);
+                if (live) {
+                    at[0] = k0[i];
+                    at[half] = k1[i];
+                }
+            }
+        }
+        if (!VALUES_EARLY) {
+            load_kept(base, false, true);
+#pragma unroll
+            for (int i = 0; i < MK_FRAME_BATCH; i++) {
+                const int j = base + i * MK_FRAME_GROUPS;
+                if (!live || j < start || j > position) continue;
+                const float *at = own - (long long)(position - j) * p.ld + values;
+                v0[i] = at[0];
+                v1[i] = at[half];
+            }
         }
         const float factor = expf(maximum - highest);
         total *= factor;
@@ -374,12 +408,12 @@ KERNEL attend_frames(const mk_frame_attention_arguments p) {
             total += weight;
             sum0 = fmaf(weight, v0[i], sum0);
             sum1 = fmaf(weight, v1[i], sum1);
-            if (live && j == position) {
-                float *at = frame_key(p.cache, slot, head, j) + lane;
-                at[0] = k0[i];
-                at[half] = k1[i];
-                at[value_offset(p.cache)] = v0[i];
-                at[value_offset(p.cache) + half] = v1[i];
+            if (j == position) {
+                float *at = key_of(j) + value_offset(p.cache);
+                if (live) {
+                    at[0] = v0[i];
+                    at[half] = v1[i];
+                }
             }
         }
         maximum = highest;
@@ -412,3 +446,7 @@ KERNEL attend_frames(const mk_frame_attention_arguments p) {
     ((half_bits *)p.output)[out] = high;
     ((half_bits *)p.output_low)[out] = low;
 }
+
+KERNEL attend_frames(const mk_frame_attention_arguments p) { attend<true>(p); }
+// For more blocks than multiprocessors.
+KERNEL_PAIRED attend_many_frames(const mk_frame_attention_arguments p) { attend<false>(p); }

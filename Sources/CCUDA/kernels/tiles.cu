@@ -292,21 +292,35 @@ struct band_copies {
     typedef band<WM, DEPTH> form;
     /// In shared memory: where the rows of a tap begin, of two taps in turn, [2][rows].
     const half_bits **places;
-    int part, parts, column_parts, tap, within, chunk, turn;
+    int part, parts, column_parts, row0, tap, within, turn;
+    /// Where the next step's weights begin, and pieces from there to this thread's.
+    const uint4 *weights;
+    int weight_at[form::weight_places];
 
     DEVICE_MEMBER void begin(const mk_gemm_arguments &p) {
+#pragma unroll
+        for (int place = 0; place < form::weight_places; place++) {
+            const int piece = threadIdx.x + place * MK_THREADS, tile = piece / (DEPTH * 32);
+            weight_at[place] = tile * p.chunks * 32 + piece - tile * (DEPTH * 32);
+        }
         column_parts = p.tiles / form::tiles;
         parts = ceiling(p.rows, form::rows) * column_parts;
-        part = blockIdx.x;
-        tap = within = chunk = turn = 0;
+        turn = 0;
+        begin_part(p, blockIdx.x);
+    }
+
+    DEVICE_MEMBER void begin_part(const mk_gemm_arguments &p, int new_part) {
+        part = new_part;
+        tap = within = 0;
+        row0 = part / column_parts * form::rows;
+        weights = (const uint4 *)p.weights + (long long)(part % column_parts * form::tiles) * p.chunks * 32;
         locate(p);
     }
 
     // For the steps behind the next barrier. Behind the last row comes the last row: its sums are nobody's.
     DEVICE_MEMBER void locate(const mk_gemm_arguments &p) {
-        const int row = min(part / column_parts * form::rows + (int)threadIdx.x, p.rows - 1);
         if (threadIdx.x < form::rows && part < parts)
-            places[turn * form::rows + threadIdx.x] = find_row(p, row, tap).high;
+            places[turn * form::rows + threadIdx.x] = find_row(p, min(row0 + (int)threadIdx.x, p.rows - 1), tap).high;
     }
 
     // The thread's next group: the next step, if there is one. A barrier lies between two calls.
@@ -322,27 +336,22 @@ struct band_copies {
                     stage + piece * 16,
                     from[piece / 4 - plane * form::rows] + (within + plane) * MK_CHUNK + (piece & 3) * 8);
             }
-            const half_bits *weights = (const half_bits *)p.weights
-                + ((long long)(part % column_parts * form::tiles) * p.chunks + chunk) * (MK_TILE * MK_CHUNK);
 #pragma unroll
             for (int place = 0; place < form::weight_places; place++) {
                 const int piece = threadIdx.x + place * MK_THREADS;
                 if ((place + 1) * MK_THREADS > form::weights && piece >= form::weights) continue;
-                const int tile = piece / (DEPTH * 32);
-                copy_async(
-                    stage + (form::inputs + piece) * 16,
-                    weights + (tile * p.chunks * 32 + piece - tile * (DEPTH * 32)) * 8);
+                copy_async(stage + (form::inputs + piece) * 16, weights + weight_at[place]);
             }
-            chunk += DEPTH;
+            weights += DEPTH * 32;
             within += DEPTH;
             if (within == p.chunks_per_tap) {
                 within = 0;
                 turn ^= 1;
                 if (++tap == p.taps) {
-                    tap = chunk = 0;
-                    part += gridDim.x;
+                    begin_part(p, part + gridDim.x);
+                } else {
+                    locate(p);
                 }
-                locate(p);
             }
         }
         copy_async_commit();
@@ -493,17 +502,31 @@ DEVICE void gemm_bands(const mk_gemm_arguments &p) {
                 stages + slot * form::stage_bytes + form::inputs * 16 + warp_column * 4 * DEPTH * 512 + lane * 16;
             slot = slot == 2 ? 0 : slot + 1;
             if (!is_live) continue;
+            // Operands are read a tile, rows a chunk ahead of the products.
+            uint4 rows[2][4], tile[2];
+#pragma unroll
+            for (int q = 0; q < 4; q++) rows[0][q] = *(const uint4 *)(inputs + q * 512);
+            tile[0] = *(const uint4 *)weights;
 #pragma unroll
             for (int d = 0; d < DEPTH; d++) {
-                uint4 a0[1][2], a1[1][2], b[1][4];
+                uint4 a0[1][2], a1[1][2];
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
-                    a0[0][j] = renewed(*(const uint4 *)(inputs + d * form::rows * 64 + j * 1024), zero);
-                    a1[0][j] = renewed(*(const uint4 *)(inputs + d * form::rows * 64 + j * 1024 + 512), zero);
+                    a0[0][j] = renewed(rows[d & 1][j * 2], zero);
+                    a1[0][j] = renewed(rows[d & 1][j * 2 + 1], zero);
                 }
 #pragma unroll
-                for (int i = 0; i < 4; i++) b[0][i] = *(const uint4 *)(weights + (i * DEPTH + d) * 512);
-                multiply_chunks<MK_F16, 4, 2, 1>(sums, a0, a1, b);
+                for (int i = 0; i < 4; i++) {
+                    if (i < 3) {
+                        tile[(i + 1) & 1] = *(const uint4 *)(weights + ((i + 1) * DEPTH + d) * 512);
+                    } else if (d + 1 < DEPTH) {
+                        tile[0] = *(const uint4 *)(weights + (d + 1) * 512);
+                    }
+                    if (d + 1 < DEPTH)
+                        rows[(d + 1) & 1][i] = *(const uint4 *)(inputs + (d + 1) * form::rows * 64 + i * 512);
+                    const uint4 b[1][1] = {{tile[i & 1]}};
+                    multiply_chunks<MK_F16, 1, 2, 1>(*(float(*)[1][2][4])sums[i], a0, a1, b);
+                }
                 if (++in_run < run) continue;
                 in_run = 0;
 #pragma unroll
