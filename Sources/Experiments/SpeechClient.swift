@@ -46,7 +46,9 @@ public struct SpeechClient: Sendable {
         var headers = HTTPHeaders()
         var trailers = HTTPHeaders()
         var body: [UInt8] = []
-        /// Seconds from the request to each piece of the body, and the bytes up to its end.
+        /// When the connection for it was begun.
+        let start = ContinuousClock.now
+        /// Seconds from there to each piece of the body, and the bytes up to its end.
         var arrivals: [(seconds: Double, bytes: Int)] = []
         /// Whether the body came to its end.
         var isComplete = false
@@ -121,8 +123,9 @@ public struct SpeechClient: Sendable {
     /// - Parameters:
     ///   - seconds: how long at the most.
     ///   - waiting: called once, with what is wrong, if it has to wait.
+    ///   - isAlive: whether there is a server to wait for.
     public func waitUntilReady(
-        _ seconds: Double, waiting: (String) -> Void = { _ in }
+        _ seconds: Double, waiting: (String) -> Void = { _ in }, isAlive: () -> Bool = { true }
     ) async throws(ExperimentError) {
         let deadline = ContinuousClock.now + .seconds(seconds)
         var isFirst = true
@@ -140,6 +143,7 @@ public struct SpeechClient: Sendable {
                 reason = reply.message
                 guard reply.status == 503 else { throw .server(url: url, reason: reason) }
             }
+            guard isAlive() else { throw .server(url: url, reason: "it has ended before it was ready") }
             guard ContinuousClock.now < deadline else {
                 throw .server(url: url, reason: "not ready after \(Int(seconds)) s: \(reason)")
             }
@@ -160,7 +164,6 @@ private final class ExchangeHandler: ChannelInboundHandler {
     private let body: [UInt8]?
     private let pieces: Int?
     private let promise: EventLoopPromise<SpeechClient.Reply>
-    private let start = ContinuousClock.now
     private var reply = SpeechClient.Reply()
     private var isDone = false
 
@@ -185,7 +188,7 @@ private final class ExchangeHandler: ChannelInboundHandler {
             reply.headers = head.headers
         case .body(let buffer):
             reply.body += buffer.readableBytesView
-            reply.arrivals.append(((ContinuousClock.now - start) / .seconds(1), reply.body.count))
+            reply.arrivals.append(((ContinuousClock.now - reply.start) / .seconds(1), reply.body.count))
             closeIfEnough(context)
         case .end(let trailers):
             reply.trailers = trailers ?? [:]

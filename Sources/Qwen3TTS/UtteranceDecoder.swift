@@ -6,19 +6,16 @@ import Tensors
 ///
 /// `@unchecked Sendable`: belongs to one utterance, whose packets are decoded one after the other.
 public final class UtteranceDecoder: @unchecked Sendable {
-    fileprivate let mode: DecoderMode
     fileprivate let state: CodecDecoder.State
     /// For in-context cloning, the codes of the recording, from whose end the speech goes on.
     fileprivate let reference: [Int32]
     fileprivate var heardReference = 0
-    /// Windowed: the codes before the next packet, as many as its window takes.
-    fileprivate var context: [Int32]
+    fileprivate var window: DecoderWindow
 
     fileprivate init(mode: DecoderMode, state: CodecDecoder.State, reference: [Int32]) {
-        self.mode = mode
         self.state = state
         self.reference = mode == .incremental ? reference : []
-        context = mode == .incremental ? [] : reference
+        window = DecoderWindow(mode, reference: reference)
     }
 
     /// Whether the recording of a cloned voice has not been heard to its end.
@@ -97,17 +94,14 @@ extension SpeechModel {
         var outputs: [FloatBuffer] = []
         var skipped: [Int] = []
         for packet in packets {
-            var codes = packet.codes
-            if case .windowed(let leftContext) = packet.decoder.mode {
-                packet.decoder.state.reset()
-                codes = packet.decoder.context.suffix(leftContext * groups) + codes
-                packet.decoder.context = codes.suffix(leftContext * groups)
-            }
+            let window = packet.decoder.window.take(packet.codes, codeGroups: groups)
+            if window != nil { packet.decoder.state.reset() }
+            let codes = window?.codes ?? packet.codes
             let frames = codes.count / groups
             let output = FloatBuffer(count: frames * samplesPerFrame)
             calls.append(.init(state: packet.decoder.state, codes: codes, frames: frames, pcm: output.pointer))
             outputs.append(output)
-            skipped.append((codes.count - packet.codes.count) / groups * samplesPerFrame)
+            skipped.append((window?.context ?? 0) * samplesPerFrame)
         }
         return HalfDecodedPackets(
             half: decoder.beginDecoding(calls, stages: stages), outputs: outputs, skippedSamples: skipped)

@@ -72,9 +72,7 @@ struct BenchLoadCommand: AsyncParsableCommand {
         guard timeout > 0, timeout < 1e6 else {
             throw ValidationError("--timeout is \(timeout), expected more than 0 seconds.")
         }
-        if let url, !url.hasPrefix("http://"), !url.hasPrefix("https://") {
-            throw ValidationError("--server is \(url), expected an address such as http://127.0.0.1:9000.")
-        }
+        _ = try url.map { try SpeechClient($0) }
     }
 
     func run() async throws {
@@ -85,7 +83,7 @@ struct BenchLoadCommand: AsyncParsableCommand {
             throw CommandError("no request falls into \(duration) s at this rate and seed: take a longer duration")
         }
         if let url {
-            try await load(plan, url: url.hasSuffix("/") ? String(url.dropLast()) : url, isAlive: { true })
+            try await load(plan, url: url, isAlive: { true })
         } else {
             let server = try await BenchLoadServer(serverArguments)
             defer { server.stop() }
@@ -107,9 +105,9 @@ struct BenchLoadCommand: AsyncParsableCommand {
 
     private func load(_ plan: LoadPlan, url: String, isAlive: () -> Bool) async throws {
         let key = apiKey ?? ProcessInfo.processInfo.environment["MARTLET_API_KEY"]
-        let client = BenchLoadClient(url: url, apiKey: key, voice: voice, timeout: timeout)
+        let client = try SpeechClient(url, apiKey: key)
         try await client.waitUntilReady(600, isAlive: isAlive)
-        let (outcomes, delay) = try await client.run(plan) { outcome in
+        let (outcomes, delay) = await LoadClient(client, voice: voice, timeout: timeout).run(plan) { outcome in
             if let error = outcome.error { printError("request \(outcome.index): \(error)") }
         }
         let report = LoadReport(

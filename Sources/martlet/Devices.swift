@@ -24,11 +24,10 @@ struct Devices {
 
     /// A GPU's position in the driver's list; nil is the CPU.
     static func index(_ device: String) throws -> Int? {
-        if device == "cpu" { return nil }
-        guard device.hasPrefix("cuda:"), let index = Int(device.dropFirst(5)), index >= 0 else {
-            throw ValidationError("--device is \(device), expected cpu, cuda:0, cuda:1, …")
+        guard let name = Setting.device.canonical(device) else {
+            throw ValidationError("--device is \(device), expected \(Setting.device.values)")
         }
-        return index
+        return name == "cpu" ? nil : Int(name.dropFirst("cuda:".count))
     }
 
     /// The stages that the CPU has to do.

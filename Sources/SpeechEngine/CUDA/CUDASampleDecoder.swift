@@ -8,14 +8,13 @@ final class CUDAMemory: DecoderMemory, @unchecked Sendable {
     fileprivate var place: CUDAHost.Place?
     /// For in-context cloning, the codes of the recording that have not been heard.
     fileprivate var reference: ArraySlice<Int32>
-    /// Windowed: the codes before the next packet, as many as its window takes.
-    fileprivate var context: [Int32]
+    fileprivate var window: DecoderWindow
     fileprivate var failure: DecodingFailure?
     private let host: CUDAHost
 
     fileprivate init(_ reference: [Int32], mode: DecoderMode, host: CUDAHost) {
         self.reference = mode == .incremental ? reference[...] : []
-        context = mode == .incremental ? [] : reference
+        window = DecoderWindow(mode, reference: reference)
         self.host = host
     }
 
@@ -93,17 +92,10 @@ final class CUDASampleDecoder: SampleDecoder {
         var skipped: [Int] = []
         for (memory, codes) in packets where memory.failure == nil {
             guard let slot = try slot(of: memory, decoder, loaded) else { continue }
-            var codes = codes
-            var context = 0
-            if case .windowed(let frames) = mode {
-                try decoder.reset(slot)
-                let window = memory.context.suffix(frames * groups)
-                context = window.count / groups
-                codes = window + codes
-                memory.context = codes.suffix(frames * groups)
-            }
-            calls.append((slot, codes))
-            skipped.append(context * samplesPerFrame)
+            let window = memory.window.take(codes, codeGroups: groups)
+            if window != nil { try decoder.reset(slot) }
+            calls.append((slot, window?.codes ?? codes))
+            skipped.append((window?.context ?? 0) * samplesPerFrame)
         }
         return Half(
             packets: try decoder.begin(calls, stages: stages, waits: waitsBetween), skipped: skipped,
