@@ -238,13 +238,13 @@ final class DeviceCodec {
         lastConvolution = try loader.convolution(
             "decoder.decoder.\(last + 1).conv", taps: 7, channels: channels, outputs: 1)
         lastHistory = history(6, channels, split: isExact)
-        try states.allocate(device, slots: slots)
+        try states.allocate(device, slots: slots + 1)
         self.states = states
         self.rollCount = rollCount
 
         ring = ceiling((c.transformer.window ?? 0) + Self.framesPerPacket, Int(MK_PAGE)) + 1
-        pageTable = try DeviceBuffer(device, bytes: slots * ring * 8, "page table")
-        pages = Array(repeating: nil, count: slots)
+        pageTable = try DeviceBuffer(device, bytes: (slots + 1) * ring * 8, "page table")
+        pages = Array(repeating: nil, count: slots + 1)
         guard c.transformer.window != nil else {
             throw CUDAError.unsupportedModel("the codec's transformer has no window")
         }
@@ -291,12 +291,29 @@ final class DeviceCodec {
             begin(slots: slots, positions: positions, codes: codes, frames: frames, stages: stages, observe: observe))
     }
 
+    /// Sessions of a pass with the same launches as so many sessions': others, in a slot behind the last, fill it up, so that
+    /// few graphs do.
+    static func filled(_ sessions: Int, frames: Int) -> Int {
+        let step = sessions <= 8 ? 1 : sessions <= 32 ? 4 : 8
+        let filled = ceiling(sessions, step) * step
+        return filled * frames <= framesPerPass ? filled : sessions
+    }
+
     /// The first half of ``decode(slots:positions:codes:frames:stages:observe:)``, up to the pre-transformer. No other
     /// pass may begin before its second half.
     func begin(
         slots: [Int], positions: [Int], codes: [Int32], frames: Int, stages: DecoderStages = .all,
         observe: Observer? = nil
     ) throws(CUDAError) -> Pass {
+        var (slots, positions, codes) = (slots, positions, codes)
+        let others = Self.filled(slots.count, frames: frames) - slots.count
+        if others > 0 {
+            let spare = pages.count - 1
+            if pages[spare] == nil { try reset(spare) }
+            slots += Array(repeating: spare, count: others)
+            positions += Array(repeating: 0, count: others)
+            codes += Array(repeating: 0, count: others * frames * configuration.codebooks)
+        }
         let shape = Shape(sessions: slots.count, frames: frames, stages: stages, isObserved: observe != nil)
         let known = try prepare(shape)
         try device.copyIn(known.base, inputs(slots, positions, codes, frames, known.rolls))

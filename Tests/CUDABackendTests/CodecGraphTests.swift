@@ -8,9 +8,11 @@ import Testing
 
 /// Packets of the codec decoder through recorded launches, on the emulator: the samples of launches one by one.
 @Suite struct CodecGraphTests {
-    static func load(_ card: EmulatedCard, _ driver: CUDADriver = EmulatedCard.driver) throws -> CUDADecoder {
+    static func load(
+        _ card: EmulatedCard, _ driver: CUDADriver = EmulatedCard.driver, slots: Int = 4
+    ) throws -> CUDADecoder {
         try #require(
-            try CUDAStages(directory: Fixture.customVoice.directory, device: card.index, slots: 4, driver: driver)
+            try CUDAStages(directory: Fixture.customVoice.directory, device: card.index, slots: slots, driver: driver)
                 .decoder)
     }
 
@@ -142,6 +144,22 @@ import Testing
         decoder.codec.preparedShapes = 1
         #expect(try Self.speak(decoder) == Self.plain.get())
         #expect(card.graphLaunches > 0)
+    }
+
+    /// Others, of no utterance, fill a pass up, so that passes of 9 to 12 packets are the same launches.
+    @Test func nineArePassedAsTwelve() throws {
+        let card = EmulatedCard()
+        let decoder = try Self.load(card, slots: 12)
+        let slots = try (0..<12).map { _ in try #require(try decoder.openSlot()) }
+        let codes = (0..<16).map { Int32($0 * 37 % 128) }, others = codes.map { ($0 + 5) % 128 }
+        let alone = try decoder.decode([(slots[0], codes)])[0]
+        for count in [9, 12] {
+            for slot in slots { try decoder.reset(slot) }
+            let before = card.graphLaunches
+            let together = try decoder.decode(slots.prefix(count).enumerated().map { ($1, $0 == 0 ? codes : others) })
+            #expect(together.count == count && together[0] == alone && together[1] == together[count - 1])
+            #expect(card.graphLaunches - before == (count == 12 ? 2 : 0))
+        }
     }
 
     /// Drivers older than CUDA 11.8 issue launches one after the other.

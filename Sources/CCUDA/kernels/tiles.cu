@@ -391,71 +391,77 @@ DEVICE float2 load_term(mk_address from, int n) {
 DEVICE void finish_band(const mk_gemm_arguments &p, int row0, int n0, const float (&sums)[4][2][4]) {
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     const int n = n0 + t * 2, channel = n0 % p.period + t * 2;
-    float2 bias[4], alpha[4], inverse_beta[4];
+    float2 bias[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        bias[i] = load_term(p.bias, channel + i * MK_TILE);
-        alpha[i] = load_term(p.alpha, channel + i * MK_TILE);
-        inverse_beta[i] = load_term(p.inverse_beta, channel + i * MK_TILE);
-    }
+    for (int i = 0; i < 4; i++) bias[i] = load_term(p.bias, channel + i * MK_TILE);
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         float2 residual[2][4];
+        if (p.residual) {
 #pragma unroll
-        for (int half = 0; half < 2; half++)
+            for (int half = 0; half < 2; half++) {
+                const int row = min(row0 + j * 16 + half * 8 + g, p.rows - 1);
+                const float *from = (const float *)p.residual + (long long)row * p.ld_raw + n;
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int row = row0 + j * 16 + half * 8 + g;
-                residual[half][i] = p.residual && row < p.rows
-                    ? *(const float2 *)((const float *)p.residual + (long long)row * p.ld_raw + n + i * MK_TILE)
-                    : make_float2(0, 0);
+                for (int i = 0; i < 4; i++) residual[half][i] = *(const float2 *)(from + i * MK_TILE);
             }
+        }
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int row = row0 + j * 16 + half * 8 + g;
-            const float row_scale = p.row_scale && row < p.rows ? ((const float *)p.row_scale)[row] : 1.0f;
-            unsigned words[4];
+            const bool is_there = row < p.rows;
+            float2 v[4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float2 v = make_float2(sums[i][j][half * 2], sums[i][j][half * 2 + 1]);
-                if (p.row_scale) {
-                    v.x *= row_scale;
-                    v.y *= row_scale;
-                }
-                if (p.bias) {
-                    v.x += bias[i].x;
-                    v.y += bias[i].y;
-                }
-                if (p.activation == MK_SILU) {
-                    v.x = silu(v.x);
-                    v.y = silu(v.y);
-                } else if (p.activation == MK_GELU) {
-                    v.x = gelu(v.x);
-                    v.y = gelu(v.y);
-                }
-                if (p.scale) {
+            for (int i = 0; i < 4; i++) v[i] = make_float2(sums[i][j][half * 2], sums[i][j][half * 2 + 1]);
+            if (p.row_scale) {
+                const float scale = is_there ? ((const float *)p.row_scale)[row] : 1.0f;
+#pragma unroll
+                for (int i = 0; i < 4; i++) v[i] = make_float2(v[i].x * scale, v[i].y * scale);
+            }
+            if (p.bias) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) v[i] = make_float2(v[i].x + bias[i].x, v[i].y + bias[i].y);
+            }
+            if (p.activation == MK_SILU) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) v[i] = make_float2(silu(v[i].x), silu(v[i].y));
+            } else if (p.activation == MK_GELU) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) v[i] = make_float2(gelu(v[i].x), gelu(v[i].y));
+            }
+            if (p.scale) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
                     const float2 scale = load_term(p.scale, n + i * MK_TILE);
-                    v.x *= scale.x;
-                    v.y *= scale.y;
+                    v[i] = make_float2(v[i].x * scale.x, v[i].y * scale.y);
                 }
-                if (p.residual) {
-                    v.x += residual[half][i].x;
-                    v.y += residual[half][i].y;
-                }
-                if (p.raw && row < p.rows) {
-                    const int to = p.raw_rows ? ((const int *)p.raw_rows)[row] : row;
-                    *(float2 *)((float *)p.raw + (long long)to * p.ld_raw + n + i * MK_TILE) = v;
-                }
-                if (p.alpha) {
-                    v.x = snake_beta(v.x, alpha[i].x, inverse_beta[i].x);
-                    v.y = snake_beta(v.y, alpha[i].y, inverse_beta[i].y);
-                }
-                words[i] = f16_pair(v.x, v.y);
+            }
+            if (p.residual) {
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    v[i] = make_float2(v[i].x + residual[half][i].x, v[i].y + residual[half][i].y);
+            }
+            if (p.raw && is_there) {
+                float *raw =
+                    (float *)p.raw + (long long)(p.raw_rows ? ((const int *)p.raw_rows)[row] : row) * p.ld_raw + n;
+#pragma unroll
+                for (int i = 0; i < 4; i++) *(float2 *)(raw + i * MK_TILE) = v[i];
             }
             if (!p.output) continue;
+            if (p.alpha) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float2 alpha = load_term(p.alpha, channel + i * MK_TILE);
+                    const float2 inverse_beta = load_term(p.inverse_beta, channel + i * MK_TILE);
+                    v[i] = make_float2(
+                        snake_beta(v[i].x, alpha.x, inverse_beta.x), snake_beta(v[i].y, alpha.y, inverse_beta.y));
+                }
+            }
+            unsigned words[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) words[i] = f16_pair(v[i].x, v[i].y);
             const uint4 own = across_four_lanes(words);
-            if (row < p.rows)
-                *(uint4 *)((half_bits *)p.output + (long long)row * p.ld_output + n0 + t * MK_TILE) = own;
+            if (is_there) *(uint4 *)((half_bits *)p.output + (long long)row * p.ld_output + n0 + t * MK_TILE) = own;
         }
     }
 }
